@@ -28,7 +28,7 @@ class _Tensors:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Copy with every floating-point tensor moved and cast, every other tensor moved."""
-        changed = {}
+        changed: dict[str, object] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, Tensor):
@@ -39,7 +39,7 @@ class _Tensors:
 
     def detach(self) -> Self:
         """Copy whose tensors are cut from the autograd graph."""
-        changed = {}
+        changed: dict[str, object] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, (Tensor, _Tensors)):
@@ -67,17 +67,20 @@ class Gaussians(_Tensors):
         for name, shape in shapes.items():
             value: Tensor = getattr(self, name)
             if tuple(value.shape) != shape:
-                raise InvalidGaussiansError(f"{name} has shape {tuple(value.shape)}; {shape} is needed for {n} Gaussians.")
+                found = tuple(value.shape)
+                raise InvalidGaussiansError(f"{name} has shape {found}; {shape} is needed for {n} Gaussians.")
             if not bool(torch.isfinite(value).all()):
                 raise InvalidGaussiansError(f"{name} holds values that are not finite; remove those Gaussians first.")
         for name in ("opacities", "colors"):
-            value = getattr(self, name)
-            if n and (float(value.min()) < 0.0 or float(value.max()) > 1.0):
+            value = getattr(self, name).detach()
+            low, high = (float(value.min()), float(value.max())) if n else (0.0, 1.0)
+            if low < 0.0 or high > 1.0:
                 raise InvalidGaussiansError(
-                    f"{name} spans {float(value.min()):.3g}..{float(value.max()):.3g}; it must lie in 0..1 (activated, not logits)."
+                    f"{name} spans {low:.3g}..{high:.3g}; it must lie in 0..1 (activated, not logits)."
                 )
-        if n and float(self.scales.min()) < 0.0:
-            raise InvalidGaussiansError(f"scales go down to {float(self.scales.min()):.3g} m; they must be >= 0 (linear, not log).")
+        smallest = float(self.scales.detach().min()) if n else 0.0
+        if smallest < 0.0:
+            raise InvalidGaussiansError(f"scales go down to {smallest:.3g} m; they must be >= 0 (linear, not log).")
         return self
 
 
@@ -107,7 +110,7 @@ class Cameras(_Tensors):
         c = len(self)
         if tuple(self.viewmats.shape) != (c, 4, 4) or tuple(self.Ks.shape) != (c, 3, 3):
             raise InvalidCameraError(
-                f"viewmats {tuple(self.viewmats.shape)} and Ks {tuple(self.Ks.shape)} must be [C,4,4] and [C,3,3] of one C."
+                f"viewmats {tuple(self.viewmats.shape)} and Ks {tuple(self.Ks.shape)} must be [C,4,4] and [C,3,3]."
             )
         if not 1 <= self.width <= 16384 or not 1 <= self.height <= 16384:
             raise InvalidCameraError(f"Picture size {self.width}x{self.height} is outside 1..16384 pixels a side.")
@@ -152,4 +155,6 @@ class ImageTokens(_Tensors):
     mask: Tensor  # [B, P] bool, True where the patch is foreground (rows may differ in count)
     positions: Tensor  # [B, P, 2] patch centres in the crop, 0..1 (x, y)
     code: Tensor | None = None  # [B, K] low-rank head code, for models that have one
-    camera: Cameras | None = None  # C = B, the estimated input cameras, for models that estimate them
+    camera: Cameras | None = None  # C = B, the input cameras: given, or estimated by models that can
+    pixels: Tensor | None = None  # [B, 4, S, S] RGB multiplied by alpha, and alpha; for guidance="projected"
+    pose: Tensor | None = None  # [B, 9] what the camera was estimated as (headlift.model.cameras)

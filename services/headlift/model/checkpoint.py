@@ -1,0 +1,191 @@
+"""Checkpoints: one safetensors file with the weights, the template, the config and where they come from.
+
+The template travels with the weights, because the decoder has learned what each anchor is. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headlift.errors import CorruptWeightsError, HeadliftError, IncompatibleWeightsError, MissingWeightsError
+from headlift.model.config import PercHeadConfig
+from headlift.model.encoder import Backbone
+from headlift.model.perchead import PercHead
+from headlift.model.template import Template
+
+FORMAT = "headlift.perchead.v1"
+_EXACT = ("decoder.anchors", "decoder.normals", "decoder.spacing")  # never stored in half precision: they are positions
+_TEMPLATE = "template."
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; printed by ``headlift info`` and copied into reports."""
+
+    description: str = ""
+    license: str = ""
+    data: tuple[str, ...] = ()  # data sets, with their licences
+    steps: int = 0
+    samples: int = 0  # portraits seen in training
+    created_utc: str = ""  # ISO 8601
+    code_version: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Text that ``from_json`` reads back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Provenance:
+        """Read what ``to_json`` wrote; keys of later versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in json.loads(text).items() if k in known}
+        return cls(**{**values, "data": tuple(values.get("data", ()))})
+
+
+def save_checkpoint(
+    path: Path | str,
+    model: PercHead,
+    provenance: Provenance,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write the model's weights, config and template; replaces the file in one step.
+
+    Args:
+        path: The file to write; its folder must exist.
+        model: What to save; its frozen backbone is not saved.
+        provenance: Where the weights come from.
+        dtype: float32, or float16 for half the size (loaded as float32 again). Anchors stay float32.
+
+    Returns:
+        The SHA-256 of the file's bytes, hexadecimal: the weights hash.
+    """
+    target = Path(path)
+    tensors = {name: _stored(name, value, dtype) for name, value in model.state_dict().items()}
+    template = model.template
+    for name in ("neighbors", "mirror", "regions"):
+        value = getattr(template, name)
+        tensors[_TEMPLATE + name] = value.to("cpu", torch.uint8 if name == "regions" else torch.int32).contiguous()
+    description = {
+        "config": model.config.to_json(),
+        "provenance": provenance.to_json(),
+        "template": {"name": template.name, "sha256": template.sha256},
+        "tensors_sha256": _digest(tensors),
+    }
+    # One entry only: safetensors writes several in random order, and equal weights should be equal files.
+    metadata = {FORMAT: json.dumps(description, sort_keys=True)}
+    partial = target.with_name(target.name + ".partial")
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(target)
+    return weights_hash(target)
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    expect: PercHeadConfig | None = None,
+    backbone: Backbone | None = None,
+) -> tuple[PercHead, Provenance]:
+    """Read a model back, on the CPU, in float32 and evaluation mode.
+
+    Args:
+        path: What ``save_checkpoint`` wrote.
+        expect: The config that the caller needs; None takes what the file holds.
+        backbone: The frozen network, where the config names one.
+
+    Raises:
+        MissingWeightsError: There is no such file.
+        CorruptWeightsError: The file is damaged, or no checkpoint of ours.
+        IncompatibleWeightsError: The file holds another config than ``expect``.
+    """
+    source = Path(path)
+    tensors, text = _read(source)
+    try:
+        description = json.loads(text)
+        config = PercHeadConfig.from_json(description["config"])
+        provenance = Provenance.from_json(description["provenance"])
+        checksum = description["tensors_sha256"]
+        name, sha256 = str(description["template"]["name"]), str(description["template"]["sha256"])
+    except (HeadliftError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
+    if expect is not None and (differences := config.differences(expect)):
+        raise IncompatibleWeightsError(
+            f"{source.name} holds a {config.name!r} model, and {expect.name!r} was asked for; they differ in "
+            f"{'; '.join(differences)} (here: the file, there: asked for)."
+        )
+    if _digest(tensors) != checksum:
+        raise CorruptWeightsError(f"{source.name} does not match its checksum; fetch or train it again.")
+    try:
+        template = _template(tensors, name, sha256)
+        model = PercHead(config, template, backbone)
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_TEMPLATE)})
+    except (HeadliftError, KeyError, RuntimeError) as error:
+        raise CorruptWeightsError(
+            f"{source.name} does not hold the tensors of its own config {config.name!r}."
+        ) from error
+    return model.eval(), provenance
+
+
+def weights_hash(path: Path | str) -> str:
+    """SHA-256 of a weights file, hexadecimal; MissingWeightsError where there is none."""
+    source = Path(path)
+    if not source.is_file():
+        raise MissingWeightsError(f"There is no weights file {source.name}.")
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(source: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and description of a safetensors file that says it is ours."""
+    if not source.is_file():
+        raise MissingWeightsError(
+            f"There is no checkpoint {source.name}; train one with headlift_trainer, or name another file."
+        )
+    try:
+        with safe_open(source, framework="pt", device="cpu") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptWeightsError(f"{source.name} is not a whole safetensors file.") from error
+    if FORMAT not in metadata:
+        raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
+    return tensors, metadata[FORMAT]
+
+
+def _template(tensors: Mapping[str, Tensor], name: str, sha256: str) -> Template:
+    """The template that the weights were trained on."""
+    anchors, normals, spacing = (tensors[key].clone() for key in _EXACT)
+    neighbors, mirror = (tensors[_TEMPLATE + key].long() for key in ("neighbors", "mirror"))
+    regions = tensors[_TEMPLATE + "regions"].clone()
+    return Template(anchors, normals, spacing, neighbors, mirror, regions, name=name, sha256=sha256)
+
+
+def _stored(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as it goes into the file: dense, on the CPU, of its own memory."""
+    keep = name in _EXACT or not value.is_floating_point()
+    return (
+        value.detach()
+        .to("cpu", value.dtype if keep else dtype)
+        .contiguous()
+        .clone(memory_format=torch.contiguous_format)
+    )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes: safetensors itself would not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,209 @@
+"""How big a model is and what it computes: parameters and FLOPs per module, without building it in memory.
+
+A FLOP is a multiplication or an addition; matrix products and convolutions are counted, norms, activations, attention's
+softmax and sampling are not (under two per cent). The fraction of foreground patches matters: 0.7 is usual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from headlift.model.config import (
+    BACKBONE_PATCH,
+    BACKBONES,
+    DecoderConfig,
+    EncoderConfig,
+    PercHeadConfig,
+    SharpenerConfig,
+)
+from headlift.model.decoder import ATTRIBUTES
+from headlift.model.encoder import VitBranch
+from headlift.model.guidance import ProjectedGuidance
+from headlift.model.perchead import PercHead
+from headlift.model.template import Template
+
+FOREGROUND = 0.7  # share of patches that show the person, in a usual crop
+VIEW_SIDE = 512  # pixels; sharpening is counted per view of this side
+
+
+@dataclass(frozen=True)
+class ModuleInfo:
+    """One row: a module, its parameters, and the FLOPs of one portrait (the sharpener: of one view)."""
+
+    module: str
+    params: int
+    flops: float
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All rows of one config."""
+
+    config: PercHeadConfig
+    rows: tuple[ModuleInfo, ...]
+
+    @property
+    def trained_params(self) -> int:
+        """Parameters that training changes."""
+        return sum(row.params for row in self.rows if not row.frozen)
+
+    def row(self, module: str) -> ModuleInfo:
+        """The row of that name."""
+        return next(row for row in self.rows if row.module == module)
+
+    def table(self) -> str:
+        """The rows as text, for people."""
+        lines = [
+            f"{self.config.name}: {self.config.decoder.num_gaussians} Gaussians",
+            f"{'module':<34}{'params':>12}{'GFLOP':>12}",
+        ]
+        for row in self.rows:
+            name = row.module + (" (frozen)" if row.frozen else "")
+            lines.append(f"{name:<34}{_millions(row.params):>12}{row.flops / 1e9:>12.2f}")
+        total = sum(row.flops for row in self.rows)
+        lines.append(f"{'trained, and all FLOPs':<34}{_millions(self.trained_params):>12}{total / 1e9:>12.2f}")
+        return "\n".join(lines)
+
+
+def describe(config: PercHeadConfig, *, foreground: float = FOREGROUND) -> ModelInfo:
+    """Count a config's parameters (on torch's meta device) and FLOPs (by formula) for one portrait."""
+    with torch.device("meta"):
+        model = PercHead(config, _meta_template(config.decoder.num_gaussians))
+    encoder, decoder = config.encoder, config.decoder
+    kept = round(foreground * encoder.grid**2)
+    rows = []
+    if encoder.backbone is not None:
+        rows.append(
+            ModuleInfo(f"encoder.{encoder.backbone}", *_backbone_counts(encoder.backbone, encoder.grid), frozen=True)
+        )
+    rows += [
+        ModuleInfo("encoder.vit", _params(model.encoder.vit), _vit_flops(encoder)),
+        ModuleInfo("encoder.fuse", _params(model.encoder.fuse), _fuse_flops(encoder, kept)),
+    ]
+    if model.encoder.head is not None:
+        head_params = _params(model.encoder.head)
+        rows.append(ModuleInfo("encoder.head", head_params, 2.0 * head_params))
+    queries = _params(model.decoder.embed_anchors) + model.decoder.patch_table.numel()
+    if model.decoder.embed_code is not None:
+        queries += _params(model.decoder.embed_code)
+    rows += [
+        ModuleInfo("decoder.queries", queries, 2.0 * model.decoder.embed_anchors.weight.numel() * decoder.num_patches),
+        ModuleInfo("decoder.layers", _params(model.decoder.layers), _layers_flops(decoder, encoder.fusion_dim, kept)),
+        ModuleInfo("decoder.heads", _heads_params(model), _heads_flops(decoder)),
+    ]
+    guidance = model.decoder.guidance
+    if guidance is not None:
+        rows.append(
+            ModuleInfo("decoder.guidance", _params(guidance), _guidance_flops(guidance, decoder, encoder.grid**2))
+        )
+    if model.decoder.head_code is not None:
+        rows.append(ModuleInfo("decoder.head_code (basis)", 0, 6.0 * decoder.code_rank * decoder.num_gaussians))
+    if model.sharpener is not None and config.sharpener is not None:
+        rows.append(ModuleInfo("sharpener", _params(model.sharpener), _sharpener_flops(config.sharpener)))
+    return ModelInfo(config, tuple(rows))
+
+
+def _meta_template(n: int) -> Template:
+    """A template of the right shapes and no content."""
+    points, indices = torch.empty(n, 3), torch.empty(n, dtype=torch.int64)
+    neighbors, regions = torch.empty(n, 8, dtype=torch.int64), torch.empty(n, dtype=torch.uint8)
+    return Template(points, points, torch.empty(n), neighbors, indices, regions, name="meta", sha256="")
+
+
+def _backbone_counts(name: str, grid: int) -> tuple[int, float]:
+    """Parameters and FLOPs of a DINOv2 ViT, whose positions are stored for 37 x 37 patches."""
+    dim, depth = BACKBONES[name]
+    registers = 4 if name.endswith("_reg") else 0
+    giant = name.startswith("dinov2_vitg")
+    hidden = 4096 if giant else 4 * dim  # the giant's MLP is a SwiGLU: two gates in, one product out
+    mlp_in = dim * hidden * (2 if giant else 1)
+    attention = 4 * dim * dim
+    biases = 4 * dim + hidden * (2 if giant else 1) + dim
+    norms = 2 * 2 * dim + 2 * dim  # two layer norms, two layer scales
+    stem = 3 * BACKBONE_PATCH**2 * dim
+    positions = (37 * 37 + (0 if registers else 1)) * dim  # with registers the class token's is folded into the token
+    params = (
+        depth * (attention + mlp_in + hidden * dim + biases + norms)
+        + stem
+        + dim
+        + positions
+        + (1 + registers) * dim
+        + 2 * dim
+    )
+    tokens = grid**2 + 1 + registers
+    per_token = 2 * (attention + mlp_in + hidden * dim)
+    flops = depth * (per_token * tokens + _attention_flops(tokens, tokens, dim)) + 2 * stem * grid**2
+    return params, float(flops)
+
+
+def _vit_flops(config: EncoderConfig) -> float:
+    tokens = config.grid**2
+    per_token = 2 * config.dim**2 * (4 + 2 * config.mlp_ratio)
+    blocks = config.depth * (per_token * tokens + _attention_flops(tokens, tokens, config.dim))
+    return blocks + _stem_flops(config)
+
+
+def _stem_flops(config: EncoderConfig) -> float:
+    """Convolutions of either stem, from their own weights' shapes."""
+    with torch.device("meta"):
+        stem = VitBranch(config).stem
+    side, total = config.image_size, 0.0
+    for layer in stem.modules():
+        if isinstance(layer, nn.Conv2d):
+            side //= layer.stride[0]
+            total += 2.0 * layer.weight.numel() * side**2
+    return total
+
+
+def _fuse_flops(config: EncoderConfig, kept: int) -> float:
+    return 2.0 * kept * config.fusion_dim * (config.backbone_dim + config.dim + config.fusion_dim)
+
+
+def _layers_flops(config: DecoderConfig, token_dim: int, kept: int) -> float:
+    per_query = 2 * config.dim**2 * (2 + 2 * config.mlp_ratio)
+    per_token = 4 * token_dim * config.dim
+    attention = _attention_flops(config.num_patches, kept, config.dim)
+    return config.depth * (per_query * config.num_patches + per_token * kept + attention)
+
+
+def _attention_flops(queries: int, keys: int, dim: int) -> int:
+    """Scores and weighted sums."""
+    return 4 * queries * keys * dim
+
+
+def _heads_flops(config: DecoderConfig) -> float:
+    width = config.gaussians_per_patch * config.gaussian_dim
+    widening = 0 if width == config.dim else 2 * config.dim * width * config.num_patches
+    return widening + 2.0 * config.gaussian_dim * sum(ATTRIBUTES.values()) * config.num_gaussians
+
+
+def _heads_params(model: PercHead) -> int:
+    return sum(_params(part) for part in (model.decoder.norm, model.decoder.unfold, model.decoder.heads))
+
+
+def _guidance_flops(guidance: ProjectedGuidance, config: DecoderConfig, tokens: int) -> float:
+    per_gaussian = guidance.pixel_mlp.fc1.weight.numel() + guidance.pixel_mlp.fc2.weight.numel()
+    per_query = guidance.sightings.weight.numel()
+    return 2.0 * (
+        guidance.token_maps.weight.numel() * tokens
+        + per_query * config.num_patches
+        + per_gaussian * config.num_gaussians
+    )
+
+
+def _sharpener_flops(config: SharpenerConfig) -> float:
+    folded, c = config.unshuffle**2, config.channels
+    weights = 9 * (6 * folded * c + config.depth * c * c + c * 3 * folded)
+    return 2.0 * weights * VIEW_SIDE**2 / folded
+
+
+def _params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"

@@ -1,0 +1,132 @@
+"""PercHead: one portrait becomes 65,536 Gaussians. Read this file first.
+
+    portrait --ImageEncoder--> ImageTokens --TemplateDecoder--> Gaussians --splat.rasterize--> views --Sharpener-->
+
+    encoder.py    what the picture says: a small trained ViT beside a frozen backbone, foreground patches only
+    decoder.py    what the head is: template patches cross-attend to those tokens, 16 Gaussians each
+    guidance.py   ours: patches look themselves up in the picture, with the estimated camera
+    sharpener.py  the rendered views, sharper
+    template.py   the anchors;  splat/ the rasteriser;  config.py every number
+
+Source: PercHead, section 3.1. Deviations from the paper are config fields whose defaults in ``base`` are the paper's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from headlift.errors import InvalidInputError
+from headlift.model.config import PercHeadConfig
+from headlift.model.decoder import TemplateDecoder
+from headlift.model.encoder import Backbone, ImageEncoder
+from headlift.model.sharpener import Sharpener
+from headlift.model.template import Template
+from headlift.model.types import Cameras, Gaussians, ImageTokens
+
+
+class PercHead(nn.Module):
+    """The composed model."""
+
+    def __init__(self, config: PercHeadConfig, template: Template, backbone: Backbone | None = None) -> None:
+        """Build with random weights.
+
+        Args:
+            config: Every number.
+            template: Its anchors become part of the model and of its checkpoints.
+            backbone: The frozen network that ``config.encoder.backbone`` names. It stays on its own device and out of
+                ``state_dict``; without it such a model can decode but not encode.
+
+        Raises:
+            InvalidInputError: The template has another number of anchors than the config.
+        """
+        super().__init__()
+        if len(template.anchors) != config.decoder.num_gaussians:
+            raise InvalidInputError(
+                f"The template {template.name!r} has {len(template.anchors)} anchors; the model {config.name!r} needs "
+                f"{config.decoder.num_patches} patches of {config.decoder.gaussians_per_patch}."
+            )
+        self.config = config
+        self.template = template
+        self.encoder = ImageEncoder(config.encoder, code_rank=config.decoder.code_rank, backbone=backbone)
+        self.decoder = TemplateDecoder(
+            config.decoder, template, token_dim=config.encoder.fusion_dim, token_side=config.encoder.grid
+        )
+        self.sharpener = Sharpener(config.sharpener) if config.sharpener is not None else None
+
+    def forward(self, image: Tensor, alpha: Tensor, camera: Cameras | None = None) -> list[Gaussians]:
+        """Portraits to heads: ``decode(encode(...))``."""
+        return self.decode(self.encode(image, alpha, camera))
+
+    def encode(
+        self,
+        image: Tensor,  # [B, 3, S, S] 0..1 sRGB, multiplied by alpha
+        alpha: Tensor,  # [B, 1, S, S] 0..1
+        camera: Cameras | None = None,
+    ) -> ImageTokens:
+        """What the portraits say. A given camera (C = B) takes the place of the estimate.
+
+        Raises:
+            InvalidInputError: The shapes do not belong together.
+            MissingWeightsError: The model needs a frozen backbone and has none.
+        """
+        batch, _, height, width = image.shape
+        if image.shape[1] != 3 or alpha.shape != (batch, 1, height, width) or height != width or not batch:
+            raise InvalidInputError(
+                f"image {tuple(image.shape)} and alpha {tuple(alpha.shape)} must be [B,3,S,S] and [B,1,S,S], B >= 1."
+            )
+        if camera is not None and len(camera) != batch:
+            raise InvalidInputError(
+                f"{len(camera)} cameras for {batch} portraits; give one each, or none.", field="camera"
+            )
+        tokens: ImageTokens = self.encoder(image, alpha, camera)
+        return tokens
+
+    def decode(
+        self,
+        tokens: ImageTokens,
+        *,
+        active_layers: int | None = None,
+        patches: Tensor | None = None,
+    ) -> list[Gaussians]:
+        """One head per row of ``tokens``; the fields are views of batched tensors.
+
+        ``active_layers`` switches cross-attention off past that layer; ``patches`` decodes only those template patches.
+        Both, and what is raised, are described at ``TemplateDecoder.forward``, which gives the batched tensors.
+        """
+        heads = self.decoder(tokens, active_layers=active_layers, patches=patches)
+        fields = (heads.means, heads.quats, heads.scales, heads.opacities, heads.colors)
+        return [Gaussians(*row) for row in zip(*(field.unbind(0) for field in fields), strict=True)]
+
+    def sharpen(self, rgb: Tensor) -> Tensor:
+        """Rendered pictures [C, 3, H, W], sharpened and within 0..1; as they are where the model has no sharpener.
+
+        Training uses ``model.sharpener`` itself, which does not clamp.
+        """
+        if self.sharpener is None:
+            return rgb
+        sharp: Tensor = self.sharpener(rgb)
+        return sharp.clamp(0, 1)
+
+    def set_head_code(
+        self,
+        mean_offsets: Tensor,  # [N, 3] m, from the anchors
+        geometry_basis: Tensor,  # [Kg, N, 3] m
+        mean_colors: Tensor,  # [N, 3] 0..1
+        color_basis: Tensor,  # [Kc, N, 3]
+    ) -> None:
+        """Fill the low-rank head code; rows scaled so that training heads have codes of unit variance.
+
+        Raises:
+            InvalidInputError: The model has no code, or a shape is wrong.
+        """
+        if self.decoder.head_code is None:
+            raise InvalidInputError(
+                f"The model {self.config.name!r} has no head code (geometry_rank, color_rank are 0)."
+            )
+        self.decoder.head_code.fill(mean_offsets, geometry_basis, mean_colors, color_basis)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.anchors.device

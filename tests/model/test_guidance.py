@@ -1,0 +1,118 @@
+"""Patches and Gaussians find themselves in the picture, and know when they are hidden."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headlift.model.cameras import orbit_camera
+from headlift.model.config import named_config
+from headlift.model.guidance import Viewer, facing, project, sample, z_buffer
+from headlift.model.perchead import PercHead
+from headlift.model.template import Template
+from headlift.model.types import HEAD_CENTER
+
+
+def ball(n: int = 20000) -> torch.Tensor:
+    gen = torch.Generator().manual_seed(0)
+    return torch.nn.functional.normalize(torch.randn(1, n, 3, generator=gen), dim=-1) * 0.09 + torch.tensor(HEAD_CENTER)
+
+
+def test_projection_is_the_cameras_own_formula() -> None:
+    camera, points = orbit_camera(30, 10, size=128), ball(50)
+    homogeneous = torch.cat([points[0], torch.ones(50, 1)], 1)
+    pixels = (camera.Ks[0] @ (camera.viewmats[0] @ homogeneous.T)[:3]).T
+    uv, depth = project(camera, points)
+    torch.testing.assert_close(uv[0], pixels[:, :2] / pixels[:, 2:] / 128, atol=1e-5, rtol=0)
+    torch.testing.assert_close(depth[0], pixels[:, 2], atol=1e-5, rtol=0)
+
+
+def test_the_near_side_of_a_ball_is_seen_and_the_far_side_is_not() -> None:
+    points, camera = ball(), orbit_camera(40, size=64)
+    normals = torch.nn.functional.normalize(points[0] - torch.tensor(HEAD_CENTER), dim=-1)
+    sight = Viewer(torch.ones(1, 4, 64, 64), camera, points).look(points, normals)
+    towards, seen = sight.facing[0, :, 0], sight.visible[0, :, 0]
+    assert (seen[towards > 0.7] > 0.9).float().mean() > 0.99
+    assert (seen[towards < -0.3] < 0.1).float().mean() > 0.99
+    torch.testing.assert_close(facing(camera, points, normals), sight.facing)
+
+
+def test_a_point_fetches_the_colour_that_the_picture_has_at_its_projection() -> None:
+    picture = torch.zeros(1, 4, 64, 64)
+    picture[:, 0], picture[:, 3, :, :32], picture[:, 3, :, 32:] = 0.25, 0.5, 1.0
+    points = torch.tensor([[[-0.05, 0.01, 0.09], [0.05, 0.01, 0.09]]])  # left and right half of the picture
+    normals = torch.tensor([[0.0, 0, 1]]).expand(2, 3)
+    sight = Viewer(picture, orbit_camera(0, size=64), points).look(points, normals)
+    torch.testing.assert_close(sight.color[0, :, 0], torch.tensor([0.5, 0.25]))  # alpha is divided out
+    torch.testing.assert_close(sight.alpha[0, :, 0], torch.tensor([0.5, 1.0]))
+    assert sight.weight[0, 0] == 0
+    assert float(sight.weight[0, 1]) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_mirrored_sighting_is_the_sighting_of_the_mirrored_point() -> None:
+    points, picture = ball(300), torch.rand(1, 4, 64, 64)
+    normals = torch.nn.functional.normalize(points[0], dim=-1)
+    viewer = Viewer(picture, orbit_camera(25, size=64), points)
+    flip = torch.tensor([-1.0, 1, 1])
+    own, mirrored = viewer.look_twice(points * flip, normals * flip)
+    back, again = viewer.look_twice(points, normals)
+    torch.testing.assert_close(own.numbers, again.numbers)
+    torch.testing.assert_close(mirrored.numbers, back.numbers)
+
+
+def test_points_outside_or_behind_are_not_visible_and_break_nothing() -> None:
+    points = torch.tensor([[[5.0, 0, 0], [0, 0, 3.0], [0, 0, 0.0]]])
+    viewer = Viewer(torch.ones(1, 4, 32, 32), orbit_camera(0, size=32), points)
+    sight = viewer.look(points, torch.tensor([[0.0, 0, 1]]).expand(3, 3))
+    assert sight.weight[0, :, 0].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
+    assert torch.isfinite(sight.numbers).all()
+
+
+def test_z_buffer_keeps_the_nearest_depth_and_spreads_it_by_one_cell() -> None:
+    points = torch.tensor([[[0.0, 0.01, 0.05], [0.0, 0.01, -0.05]]])
+    depths = z_buffer(orbit_camera(0), points, side=9)
+    near = depths < 10
+    assert int(near.sum()) == 9
+    torch.testing.assert_close(depths[near], torch.full((9,), 1.656), atol=1e-4, rtol=0)
+
+
+def test_samples_are_pixel_values_at_pixel_centres() -> None:
+    maps = torch.rand(1, 2, 4, 4)
+    uv = torch.tensor([[[0.5 / 4, 2.5 / 4], [3.5 / 4, 0.5 / 4]]])
+    torch.testing.assert_close(sample(maps, uv)[0], torch.stack([maps[0, :, 2, 0], maps[0, :, 0, 3]]))
+
+
+def test_seen_colours_come_from_the_picture_and_hidden_ones_do_not(template: Template) -> None:
+    model = PercHead(named_config("tiny"), template).eval()
+    with torch.no_grad():
+        model.decoder.guidance.pixel_mlp.fc2.bias[3] = 20.0  # type: ignore[union-attr]  # the gate is wide open
+    red = torch.zeros(1, 3, 64, 64)
+    red[:, 0] = 1.0
+    head = model(red, torch.ones(1, 1, 64, 64))[0]
+    towards = facing(orbit_camera(0), template.anchors[None], template.normals)[0, :, 0]
+    torch.testing.assert_close(
+        head.colors[towards > 0.7], torch.tensor([1.0, 0, 0]).expand_as(head.colors[towards > 0.7]), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(head.colors[towards < 0], torch.full_like(head.colors[towards < 0], 0.5))
+
+
+def test_a_mirrored_portrait_of_a_mirrored_camera_gives_mirrored_sightings() -> None:
+    points, picture = ball(500), torch.rand(1, 4, 64, 64)
+    normals = torch.nn.functional.normalize(points[0], dim=-1)
+    flip = torch.tensor([-1.0, 1, 1])
+    one = Viewer(picture, orbit_camera(30, size=64), points).look(points, normals)
+    two = Viewer(picture.flip(-1), orbit_camera(-30, size=64), points * flip).look(points * flip, normals * flip)
+    torch.testing.assert_close(one.color, two.color, atol=1e-4, rtol=0)
+    torch.testing.assert_close(one.facing, two.facing, atol=1e-5, rtol=0)
+
+
+def test_no_gradient_flows_into_the_places_of_the_sightings(template: Template) -> None:
+    model = PercHead(named_config("tiny"), template)
+    tokens = model.encode(torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
+    pose = tokens.pose
+    assert pose is not None
+    model.decode(replace(tokens))[0].colors.sum().backward(retain_graph=True)
+    (gradient,) = torch.autograd.grad(model.decode(tokens)[0].colors.sum(), pose, allow_unused=True)
+    assert gradient is None
