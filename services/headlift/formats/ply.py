@@ -1,0 +1,232 @@
+"""PLY as 3D Gaussian splatting writes it: one vertex a Gaussian, little-endian floats.
+
+Properties: position x y z, normal nx ny nz (unused, zero), colour f_dc_0..2 as coefficients of the
+constant spherical harmonic, opacity as a logit, scale_0..2 as natural logarithms, rot_0..3 as w x y z.
+The reader takes any order and any scalar types, ignores what it does not know (f_rest_*, normals), and
+believes a ``comment frame`` line of ours; a file without one is taken to be RDF, as 3DGS writes it.
+Format: Turk 1994; layout: Kerbl et al. 2023, reference implementation.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headlift.errors import FormatError
+from headlift.formats.axes import PLY_FRAME, Frame, describe_frame, parse_frame
+from headlift.formats.cloud import (
+    GENERATOR,
+    MAX_GAUSSIANS,
+    Array,
+    Cloud,
+    Metadata,
+    check_count,
+    colors_from_sh,
+    exp_scales,
+    log_scales,
+    logits,
+    sh_from_colors,
+    sigmoids,
+)
+
+MAGIC = b"ply"
+
+_POSITION = ("x", "y", "z")
+_NORMAL = ("nx", "ny", "nz")
+_COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
+_SCALE = ("scale_0", "scale_1", "scale_2")
+_ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
+_NEEDED = (*_POSITION, *_COLOR, "opacity", *_SCALE, *_ROTATION)
+
+_MAX_HEADER = 65536  # bytes
+_MAX_PROPERTIES = 1024
+_END = re.compile(rb"^end_header\r?\n", re.MULTILINE)
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
+_TYPES = {
+    **{
+        "char": "i1",
+        "uchar": "u1",
+        "short": "i2",
+        "ushort": "u2",
+        "int": "i4",
+        "uint": "u4",
+        "float": "f4",
+        "double": "f8",
+    },
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
+    **{"float32": "f4", "float64": "f8"},
+}
+_DEGREES = {9: 1, 24: 2, 45: 3, 72: 4}  # number of f_rest properties -> SH degree
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the text on top says of the vertices."""
+
+    row: np.dtype[np.void]
+    count: int
+    offset: int  # bytes from the start of the file to the first vertex
+    frame: Frame | None
+    generator: str
+
+
+def encode(cloud: Cloud, *, frame: Frame = PLY_FRAME, normals: bool = True) -> bytes:
+    """A binary PLY file.
+
+    Args:
+        cloud: Gaussians in any frame.
+        frame: Frame to write; recorded in a comment.
+        normals: Write nx ny nz (zeros), which readers with a fixed layout expect; 12 bytes a Gaussian.
+    """
+    cloud = cloud.in_frame(parse_frame(frame))
+    names = (*_POSITION, *(_NORMAL if normals else ()), *_NEEDED[3:])
+    columns = [
+        cloud.means,
+        sh_from_colors(cloud.colors),
+        logits(cloud.opacities)[:, None],
+        log_scales(cloud.scales),
+        cloud.quats,
+    ]
+    if normals:
+        columns.insert(1, np.zeros_like(cloud.means))
+    rows = np.concatenate(columns, 1).astype("<f4", copy=False)
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment generator {GENERATOR}",
+        f"comment frame {describe_frame(frame)}; metres",
+        f"element vertex {len(cloud)}",
+        *(f"property float {name}" for name in names),
+        "end_header\n",
+    ]
+    return "\n".join(lines).encode("ascii") + rows.tobytes()
+
+
+def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_GAUSSIANS) -> tuple[Cloud, Metadata]:
+    """Gaussians of a binary PLY file, and what it says of itself.
+
+    Args:
+        data: The file.
+        frame: Frame of its coordinates; None believes the file's own comment, and takes RDF where it has none.
+        max_gaussians: Refuse files that announce more.
+
+    Raises:
+        FormatError: Not a PLY file, a text one, properties missing, shorter than announced, or too large.
+    """
+    header = _parse_header(data)
+    check_count(header.count, max_gaussians, "PLY file")
+    need = header.count * header.row.itemsize
+    if len(data) - header.offset < need:
+        raise FormatError(
+            f"The PLY file holds {len(data) - header.offset:,} bytes of vertices; {header.count:,} of them take "
+            f"{need:,}. It was cut off; fetch it again."
+        )
+    rows = np.frombuffer(data, header.row, header.count, header.offset)
+    used = frame or header.frame or PLY_FRAME
+    cloud = Cloud(
+        means=_columns(rows, _POSITION),
+        quats=_columns(rows, _ROTATION),
+        scales=exp_scales(_columns(rows, _SCALE)),
+        opacities=sigmoids(_columns(rows, ("opacity",))[:, 0]),
+        colors=colors_from_sh(_columns(rows, _COLOR)),
+        frame=parse_frame(used),
+    )
+    rest = sum(name.startswith("f_rest_") for name in header.row.names or ())
+    return cloud, Metadata("ply", "1.0", header.count, used, header.generator, _DEGREES.get(rest, 0))
+
+
+def _columns(rows: NDArray[np.void], names: tuple[str, ...]) -> Array:
+    """Properties of all vertices, side by side: [N, len(names)]."""
+    out = np.empty((len(rows), len(names)), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, and is refused later
+        for i, name in enumerate(names):
+            out[:, i] = rows[name]
+    return out
+
+
+def _parse_header(data: bytes) -> _Header:
+    """The header; only its text is looked at."""
+    if not data.startswith((b"ply\n", b"ply\r\n")):
+        raise FormatError("These bytes do not start with 'ply'; they are not a PLY file.")
+    end = _END.search(data, 0, _MAX_HEADER)
+    if end is None:
+        raise FormatError(
+            f"The PLY header has no end_header within {_MAX_HEADER:,} bytes; the file is cut off or not PLY."
+        )
+    lines = data[: end.start()].decode("ascii", errors="replace").splitlines()[1:]
+    words = [line.split() for line in lines if line.strip()]
+    order = _byte_order(words)
+    notes = [line[8:].strip() for line in lines if line.startswith("comment ")]
+    skipped, row, count = _vertex_row(words, order)
+    return _Header(row, count, end.end() + skipped, _noted_frame(notes), _noted(notes, "generator")[:200])
+
+
+def _byte_order(words: list[list[str]]) -> str:
+    """NumPy's letter for the file's byte order."""
+    name = next((w[1] for w in words if w[0] == "format" and len(w) > 1), "")
+    if name not in _ORDERS:
+        raise FormatError(f"The PLY format is {name[:32]!r}; binary_little_endian is needed. Save it as binary.")
+    return _ORDERS[name]
+
+
+def _vertex_row(words: list[list[str]], order: str) -> tuple[int, np.dtype[np.void], int]:
+    """Bytes before the vertices, the layout of one vertex, and their number."""
+    skipped = 0
+    for name, count, properties in _elements(words):
+        if name != "vertex":
+            skipped += count * _row(name, properties, order).itemsize
+            continue
+        row = _row(name, properties, order)
+        missing = [p for p in _NEEDED if p not in (row.names or ())]
+        if missing:
+            raise FormatError(
+                f"The PLY vertices lack {', '.join(missing)}; a 3DGS splat file is needed, not a plain point cloud "
+                "or mesh."
+            )
+        return skipped, row, count
+    raise FormatError("The PLY file has no element called vertex; a 3DGS splat file is needed.")
+
+
+def _elements(words: list[list[str]]) -> list[tuple[str, int, list[list[str]]]]:
+    """Every element: its name, its count, its property lines."""
+    found: list[tuple[str, int, list[list[str]]]] = []
+    for line in words:
+        if line[0] == "element":
+            # 18 digits hold any honest count, and stay far from Python's limit on parsing integers.
+            if len(line) != 3 or not re.fullmatch(r"[0-9]{1,18}", line[2]):
+                raise FormatError(f"A PLY element is announced as {' '.join(line)[:64]!r}; name and count are needed.")
+            found.append((line[1], int(line[2]), []))
+        elif line[0] == "property":
+            if not found:
+                raise FormatError("A PLY property stands before any element; the header is damaged.")
+            found[-1][2].append(line)
+    return found
+
+
+def _row(element: str, properties: list[list[str]], order: str) -> np.dtype[np.void]:
+    """Layout of one row of an element."""
+    if len(properties) > _MAX_PROPERTIES:
+        raise FormatError(f"A PLY element has {len(properties)} properties; at most {_MAX_PROPERTIES} are read.")
+    fields: dict[str, str] = {}
+    for line in properties:
+        if len(line) != 3 or line[1] not in _TYPES or line[2] in fields:
+            raise FormatError(
+                f"PLY element {element[:32]!r} has a property {' '.join(line[1:])[:64]!r} that is a list, twice there "
+                "or of no known type; only plain numbers can be read."
+            )
+        fields[line[2]] = order + _TYPES[line[1]]
+    return np.dtype(list(fields.items()))
+
+
+def _noted(notes: list[str], key: str) -> str:
+    """Text after the first comment that starts with ``key``; empty where there is none."""
+    return next((note[len(key) + 1 :].strip() for note in notes if note.startswith(f"{key} ")), "")
+
+
+def _noted_frame(notes: list[str]) -> Frame | None:
+    """Frame that a comment of ours names; a comment of that form with an unknown frame is refused."""
+    match = re.match(r"[A-Z]{3}(?=:)", _noted(notes, "frame"))
+    return parse_frame(match.group()) if match else None
