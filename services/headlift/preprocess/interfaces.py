@@ -1,0 +1,95 @@
+"""What finds faces, mattes and cameras: protocols that classical and learned pieces share.
+
+Every implementation must be safe to call from several threads and give the same answer to the same input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from headlift.model.types import Cameras
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in a picture, in its pixels.
+
+    ``box`` is an upright square in the face's own axes, about 0.164 m wide on an average adult, whose middle lies
+    between the eyes and the mouth; ``roll_deg`` turns it about that middle. Landmarks are named by what the picture
+    shows: index 0 is the eye further left in the face's own upright picture (the person's right eye).
+    """
+
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1; before rolling
+    score: float  # 0..1, belief that this is a face
+    landmarks: F64 | None = None  # [5, 2] eye, eye, nose tip, mouth corner, mouth corner; NaN rows are unknown
+    roll_deg: float = 0.0  # clockwise on the screen; 90 means that the top of the head points right
+    yaw_hint: float = 0.0  # degrees, rough; positive when the face turns to the picture's right
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Middle of the box, pixels."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+    @property
+    def size(self) -> float:
+        """Side of the box, pixels."""
+        return self.box[2] - self.box[0]
+
+    def scaled(self, sx: float, sy: float | None = None) -> Face:
+        """The same face in a picture resized by ``sx`` and ``sy``."""
+        sy = sx if sy is None else sy
+        x0, y0, x1, y1 = self.box
+        marks = None if self.landmarks is None else self.landmarks * np.array([sx, sy])
+        return Face((x0 * sx, y0 * sy, x1 * sx, y1 * sy), self.score, marks, self.roll_deg, self.yaw_hint)
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """Finds faces."""
+
+    def detect(self, rgb: U8) -> list[Face]:
+        """Faces in ``rgb`` [H, W, 3], best first; an empty list where there is none."""
+        ...
+
+
+@runtime_checkable
+class Matter(Protocol):
+    """Separates a person from the background."""
+
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
+        """Opacity of the person.
+
+        Args:
+            rgb: [h, w, 3] sRGB, the face upright, pixels outside the picture filled with its border.
+            face_box: The face as in ``Face.box``, in pixels of ``rgb``.
+
+        Returns:
+            [h, w] 0..1.
+        """
+        ...
+
+
+@runtime_checkable
+class CameraEstimator(Protocol):
+    """Tells from where a portrait was taken."""
+
+    def estimate(self, image: Tensor, alpha: Tensor) -> Cameras:
+        """The camera of a crop.
+
+        Args:
+            image: [3, S, S] 0..1 on black.
+            alpha: [1, S, S] 0..1.
+
+        Returns:
+            One camera of S x S pixels in the canonical head frame.
+        """
+        ...
