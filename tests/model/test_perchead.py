@@ -27,7 +27,7 @@ def test_the_same_portrait_gives_the_same_head_bit_for_bit(model: PercHead, port
 
 def test_sharpening_stays_within_0_and_1_and_may_be_absent(model: PercHead) -> None:
     rgb = torch.rand(2, 3, 10, 11)
-    out = model.sharpen(rgb)
+    out = model.sharpen(rgb).detach()
     assert out.shape == rgb.shape
     assert 0 <= float(out.min()) <= float(out.max()) <= 1
     if model.sharpener is None:

@@ -1,0 +1,1 @@
+"""Stage 3: image tokens become a head."""

@@ -1,0 +1,1 @@
+"""Stage 2: a portrait becomes image tokens."""

@@ -1,0 +1,1 @@
+"""The public API: HeadService against a Pipeline, whatever runs it. Read service.py first."""

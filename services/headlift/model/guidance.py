@@ -125,12 +125,13 @@ class ProjectedGuidance(nn.Module):
         coarse_colors: Tensor,  # [B, n, 3] 0..1
         logits: Tensor,  # [B, n, 3] the colour before guidance
     ) -> Tensor:
-        """Colours in 0..1, [B, n, 3]: corrected, then blended towards the pixel where it can be trusted."""
+        """Colours in 0..1, [B, n, 3]: corrected, then blended towards the mirrored and the own pixel as far as trusted."""
         own, mirrored = viewer.look_twice(means.detach(), normals)
         told = torch.cat([latents, own.numbers, mirrored.numbers, coarse_colors.detach()], -1)
-        residual, gate = self.pixel_mlp(told).float().split([3, 1], -1)
-        trust = gate.sigmoid() * own.weight
-        return torch.lerp((logits + residual).sigmoid(), own.color, trust).clamp(0, 1)  # lerp may round past its ends
+        residual, gate, mirrored_gate = self.pixel_mlp(told).float().split([3, 1, 1], -1)
+        # The mirror image stands in where the point itself is not seen.
+        color = torch.lerp((logits + residual).sigmoid(), mirrored.color, mirrored_gate.sigmoid() * mirrored.weight)
+        return torch.lerp(color, own.color, gate.sigmoid() * own.weight).clamp(0, 1)  # lerp may round past its ends
 
 
 def require_guidance(tokens: ImageTokens) -> tuple[Tensor, Cameras]:

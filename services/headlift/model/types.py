@@ -140,11 +140,28 @@ class Portrait(_Tensors):
     alpha: Tensor  # [1, S, S] 0..1
     crop_from_source: Tensor  # [2, 3] maps source pixel coordinates (x, y, 1) to crop pixels; float64
     camera: Cameras | None = None  # C = 1, S x S; None where nothing was able to tell
+    source_size: tuple[int, int] | None = None  # width and height of the source, pixels; None where it is unknown
 
     @property
     def size(self) -> int:
         """Side of the crop, pixels."""
         return self.image.shape[-1]
+
+    def known(self) -> Tensor:
+        """[1, S, S], 1 where the crop shows the source and 0 past its borders, where nothing is known.
+
+        A matte of 0 means background only where this is 1: a photograph often ends above the shoulders.
+        """
+        if self.source_size is None:
+            return torch.ones_like(self.alpha)
+        matrix = self.crop_from_source.double()
+        centers = torch.arange(self.size, dtype=torch.float64) + 0.5
+        y, x = torch.meshgrid(centers, centers, indexing="ij")
+        offset = torch.stack([x, y]).flatten(1) - matrix[:, 2:]
+        source = torch.linalg.solve(matrix[:, :2], offset)
+        limit = torch.tensor(self.source_size, dtype=torch.float64)[:, None]
+        inside = ((source >= 0) & (source <= limit)).all(0)
+        return inside.view(1, self.size, self.size).to(self.alpha)
 
 
 @dataclass(frozen=True)

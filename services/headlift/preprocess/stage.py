@@ -158,7 +158,14 @@ class Preprocess:
                 notes=picture.notes,
             )
         to_picture = np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]])
-        portrait = Portrait(image, matte, torch.from_numpy(compose(crop_from_picture, to_picture)), camera)
+        height, width = picture.rgb.shape[:2]
+        portrait = Portrait(
+            image,
+            matte,
+            torch.from_numpy(compose(crop_from_picture, to_picture)),
+            camera,
+            source_size=(round(width / sx), round(height / sy)),
+        )
         return PreprocessResult(portrait, quality, tuple(f.scaled(1 / sx, 1 / sy) for f in faces), timings)
 
     def _refined(self, cutout: Cutout, first: F64) -> tuple[F64, Cameras | None, bool]:

@@ -1,0 +1,1 @@
+"""Stage 5: the sharpening network over splatted pictures."""

@@ -1,0 +1,82 @@
+"""``headlift``: every command, its exit codes, and errors in words.
+
+Exit codes: 0 done; 1 a fault of ours; 2 wrong usage; 3 the input cannot be used; 4 the server or the store cannot
+serve now; 5 weights or a backend are missing; 130 interrupted. Further commands come from installed packages through
+the entry-point group ``headlift.commands`` (functions that take argparse's subparsers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from headlift import __version__
+from headlift.errors import (
+    BackendUnavailableError,
+    ConflictError,
+    HeadliftError,
+    InvalidInputError,
+    NotFoundError,
+    WeightsError,
+)
+
+GROUP = "headlift.commands"
+_MODULES = ("demo", "heads", "serve", "info", "bench", "settings")
+_EXIT_CODES: tuple[tuple[type[HeadliftError], int], ...] = (
+    (InvalidInputError, 3),
+    (NotFoundError, 3),
+    (ConflictError, 3),
+    (WeightsError, 5),
+    (BackendUnavailableError, 5),
+    (HeadliftError, 4),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    try:
+        code: int = args.run(args)
+    except HeadliftError as error:
+        _report(args, error)
+        return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `headlift list | head`
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands, those of other packages included."""
+    top = argparse.ArgumentParser(prog="headlift", description="One portrait in, one 3D head out.")
+    top.add_argument("--version", action="version", version=f"headlift {__version__}")
+    subparsers: Any = top.add_subparsers(metavar="COMMAND", required=True)
+    for name in _MODULES:
+        importlib.import_module(f"headlift.commands.{name}").register(subparsers)
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        entry.load()(subparsers)
+    return top
+
+
+def _report(args: argparse.Namespace, error: HeadliftError) -> None:
+    if getattr(args, "json", False):
+        fault = {"reason": error.reason, "code": error.code, "message": error.message, "field": error.field}
+        print(json.dumps({"error": fault}, indent=1))
+    else:
+        print(f"headlift: {error.message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

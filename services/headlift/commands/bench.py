@@ -1,0 +1,131 @@
+"""bench: how fast this machine splats, and how fast it serves a portrait."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from headlift.commands.demo import portrait_bytes
+from headlift.commands.session import Subparsers, add_command, emit, say
+from headlift.errors import ServerError
+
+_READY_LIMIT_S = 120.0
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the commands."""
+    parser = subparsers.add_parser("bench", help="measure this machine", description="measure this machine")
+    kinds = parser.add_subparsers(metavar="WHAT", required=True)
+    add_command(kinds, "splat", "time the rasteriser: 65,536 Gaussians at 512x512", splat)
+    served = add_command(
+        kinds, "portrait", "time the server: start, reconstruct, cached view; and its memory", portrait
+    )
+    served.add_argument("portrait", nargs="?", help="picture file (default: the astronaut that scikit-image carries)")
+    served.add_argument("--repeats", type=int, default=5, help="of which the fastest counts (default: 5)")
+    served.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+
+
+def splat(args: argparse.Namespace) -> int:
+    """``headlift bench splat``."""
+    from headlift.model.splat.bench import bench_splat
+
+    say(args, "splatting; the oracle takes a few seconds")
+    emit_figures(args, bench_splat())
+    return 0
+
+
+def portrait(args: argparse.Namespace) -> int:
+    """``headlift bench portrait``: a fresh server process, seen from outside."""
+    name, picture = portrait_bytes(args.portrait)
+    say(args, f"{name}: a fresh server, {args.repeats} repeats")
+    with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
+        emit_figures(args, bench_portrait(picture, args.repeats, Path(scratch), args.weights))
+    return 0
+
+
+def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | None = None) -> dict[str, Any]:
+    """Figures of a fresh server.
+
+    Returns:
+        reconstruct_ms (bytes to stored head over loopback, no refinement, nothing cached), refined_ms (the same with
+        the default refinement), render_ms (cached 512x512 view with sharpening, JPEG, over loopback), ready_s (start
+        of the process to health SERVING), peak_rss_mb (of the server, over everything).
+    """
+    from headlift.serving.client import HeadliftClient, camera
+
+    begin = time.perf_counter()
+    server = _start(scratch, weights)
+    try:
+        address = _address(server)
+        with HeadliftClient(address) as client:
+            client.wait_until_serving(_READY_LIMIT_S)
+            ready_s = time.perf_counter() - begin
+            reconstruct_ms = min(_create_ms(client, picture, 0) for _ in range(repeats))
+            refined_ms = _create_ms(client, picture, None)
+            head = client.create_head(picture, refine_steps=0)
+            views = [camera(yaw_deg=float(i)) for i in range(4 * repeats)]
+            render_ms = min(_timed_ms(lambda v=view: client.render(head, [v], format="jpeg")) for view in views)
+        peak = psutil.Process(server.pid).memory_info()
+        return {
+            "reconstruct_ms": reconstruct_ms,
+            "refined_ms": refined_ms,
+            "render_ms": render_ms,
+            "ready_s": ready_s,
+            "peak_rss_mb": _peak_mb(server.pid, peak.rss),
+            "cpu_count": os.cpu_count(),
+        }
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+
+
+def emit_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Print named numbers."""
+    text = "\n".join(f"{k:24} {v:.5g}" if isinstance(v, float) else f"{k:24} {v}" for k, v in figures.items())
+    emit(args, figures, text)
+
+
+def _start(scratch: Path, weights: str | None) -> subprocess.Popen[str]:
+    # Without the stage cache: every reconstruction computes.
+    environ = os.environ | {"HEADLIFT_CACHE_STAGES": "no", "HEADLIFT_PORT": "0", "HEADLIFT_DATA_DIR": str(scratch)}
+    environ |= {"HEADLIFT_WEIGHTS": weights} if weights else {}
+    command = [sys.executable, "-m", "headlift.cli", "serve", "--json"]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    line = server.stdout.readline() if server.stdout else ""
+    if not line:
+        raise ServerError("The server ended before it was ready; its own message is above.")
+    return str(json.loads(line)["address"])
+
+
+def _create_ms(client: Any, picture: bytes, refine_steps: int | None) -> float:
+    return _timed_ms(lambda: client.create_head(picture, refine_steps=refine_steps))
+
+
+def _timed_ms(action: Any) -> float:
+    begin = time.perf_counter()
+    action()
+    return (time.perf_counter() - begin) * 1e3
+
+
+def _peak_mb(pid: int, now_bytes: int) -> float:
+    """Largest memory that a process had, MB; what it has now where the system does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return now_bytes / 1e6
+    return next(
+        (int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM")), now_bytes / 1e6
+    )

@@ -1,0 +1,112 @@
+"""What commands share: a client on a server given or started here, output for people and machines, progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+from tqdm import tqdm
+
+from headlift.settings import Settings
+from headlift.v1 import head_pb2
+
+if TYPE_CHECKING:
+    from headlift.serving.client import HeadliftClient
+
+Command = Callable[[argparse.Namespace], int]
+Subparsers = Any  # argparse keeps the type of its subparsers to itself
+
+
+def add_command(subparsers: Subparsers, name: str, about: str, run: Command) -> argparse.ArgumentParser:
+    """A subcommand with ``--json``; ``run`` gets the arguments and returns the exit code."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=about)
+    parser.add_argument("--json", action="store_true", help="print one JSON object for machines instead of text")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that talk to a server."""
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--server", metavar="HOST:PORT", help="use this server; without it one is started for the command"
+    )
+    group.add_argument("--tenant", help="act for this tenant (default: local)")
+    group.add_argument("--data-dir", metavar="DIR", help="where the started server keeps its heads")
+    group.add_argument("--weights", metavar="FILE", help="checkpoint of the started server (default: the shipped mini)")
+
+
+def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
+    """Settings from the environment and the command's options."""
+    names = ("server", "tenant", "data_dir", "weights", "host", "port")
+    given = {k: getattr(args, k) for k in names if getattr(args, k, None) is not None}
+    return Settings.from_env(**_as_paths(given | overrides))
+
+
+@contextmanager
+def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[HeadliftClient]:
+    """A client on ``--server``, or on a server that lives as long as the block."""
+    # Imported here: a client of another machine need not load torch.
+    from headlift.serving.client import HeadliftClient
+
+    settings = settings_of(args, **overrides)
+    if settings.server:
+        with HeadliftClient(settings.server, tenant=settings.tenant, timeout_s=settings.timeout_s) as client:
+            yield client
+        return
+    from dataclasses import replace
+
+    from headlift.serving.background import BackgroundServer
+
+    with (
+        BackgroundServer(replace(settings, host="127.0.0.1", port=0)) as server,
+        HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,
+    ):
+        yield client
+
+
+def emit(args: argparse.Namespace, data: Mapping[str, Any], text: str) -> None:
+    """Print ``data`` with ``--json``, else ``text``."""
+    print(json.dumps(data, indent=1) if args.json else text)
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    """Tell a person what happens now; on stderr, so that output stays clean."""
+    if not args.json:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress_bar(args: argparse.Namespace, total: int, what: str, unit: str) -> tqdm[Any]:
+    """A progress bar on stderr; silent with ``--json`` or where stderr is no terminal."""
+    disable = args.json or not sys.stderr.isatty()
+    return tqdm(
+        total=total, desc=what, unit=unit, unit_scale=unit == "B", file=sys.stderr, disable=disable, leave=False
+    )
+
+
+def head_dict(head: head_pb2.Head) -> dict[str, Any]:
+    """A head's record for machines, with the contract's field names."""
+    return MessageToDict(head, preserving_proto_field_name=True)
+
+
+def head_text(head: head_pb2.Head) -> str:
+    """A head's record for people."""
+    stages = ", ".join(f"{t.stage} {'cached' if t.cached else f'{t.duration_ms:.0f} ms'}" for t in head.stage_timings)
+    lines = [
+        head.name or "(not stored)",
+        f"  {head.gaussian_count} Gaussians, {head.refine_steps} refinement steps, {head.size_bytes} bytes stored",
+        f"  quality {head.quality.score:.2f}{''.join(f'; {m}' for m in head.quality.reasons)}",
+        f"  {stages}",
+    ]
+    return "\n".join(lines)
+
+
+def _as_paths(values: dict[str, Any]) -> dict[str, Any]:
+    from pathlib import Path
+
+    return {k: Path(v).expanduser() if k in ("data_dir", "weights") and v is not None else v for k, v in values.items()}

@@ -1,0 +1,82 @@
+"""From what a request says about pictures to a checked Look, and back to Picture messages."""
+
+from __future__ import annotations
+
+from headlift.codec import ANGLE_LIMIT_DEG
+from headlift.errors import InvalidInputError
+from headlift.gateway.validation import check_enum, check_range
+from headlift.render.pictures import QUALITY_DEFAULT, Look, PictureFormat
+from headlift.v1 import camera_pb2, picture_pb2
+from headlift.v1 import head_service_pb2 as pb
+
+SIZE_DEFAULT = 512
+CAMERAS_MAX = 64
+ANSWER_BYTES_MAX = 64 << 20  # of unpacked pictures in one answer
+FRAMES_DEFAULT, FRAMES_MAX = 90, 3600
+_FORMATS: dict[int, PictureFormat] = {
+    picture_pb2.PICTURE_FORMAT_UNSPECIFIED: "png",
+    picture_pb2.PICTURE_FORMAT_JPEG: "jpeg",
+    picture_pb2.PICTURE_FORMAT_PNG: "png",
+    picture_pb2.PICTURE_FORMAT_WEBP: "webp",
+    picture_pb2.PICTURE_FORMAT_RAW_UINT8: "raw_uint8",
+    picture_pb2.PICTURE_FORMAT_RAW_FLOAT32: "raw_float32",
+}
+_SHARPEN = {
+    picture_pb2.SHARPENING_UNSPECIFIED: None,
+    picture_pb2.SHARPENING_ON: True,
+    picture_pb2.SHARPENING_OFF: False,
+}
+
+
+def parse_look(options: picture_pb2.PictureOptions, picture_count: int) -> Look:
+    """The Look that ``options`` ask for; ``picture_count`` such pictures must fit into one answer."""
+    check_enum(options.format, _FORMATS, "picture.format")
+    check_enum(options.sharpening, _SHARPEN, "picture.sharpening")
+    look = Look(
+        width=options.width_px or SIZE_DEFAULT,
+        height=options.height_px or SIZE_DEFAULT,
+        format=_FORMATS[options.format],
+        quality=options.quality or QUALITY_DEFAULT,
+        alpha=options.alpha,
+        sharpen=_SHARPEN[options.sharpening],
+    )
+    if look.unpacked_bytes * picture_count > ANSWER_BYTES_MAX:
+        raise InvalidInputError(
+            f"{picture_count} pictures of {look.width}x{look.height} hold {look.unpacked_bytes * picture_count} bytes "
+            f"unpacked; one answer may hold {ANSWER_BYTES_MAX}. Ask for fewer or smaller ones, or use RenderOrbit.",
+            field="cameras",
+        )
+    return look
+
+
+def parse_camera_count(request: pb.RenderHeadRequest) -> int:
+    """How many pictures are asked for."""
+    check_range("cameras", len(request.cameras), 0, CAMERAS_MAX)
+    return len(request.cameras) or 1
+
+
+def parse_orbit(request: pb.RenderOrbitRequest) -> tuple[list[float], camera_pb2.OrbitPose]:
+    """Yaw of every frame of an orbit, degrees in -180..180, and what all frames share."""
+    check_range("frame_count", request.frame_count, 0, FRAMES_MAX)
+    sweep = request.sweep_deg if request.HasField("sweep_deg") else 360.0
+    check_range("start_yaw_deg", request.start_yaw_deg, -ANGLE_LIMIT_DEG, ANGLE_LIMIT_DEG)
+    check_range("sweep_deg", sweep, -ANGLE_LIMIT_DEG, ANGLE_LIMIT_DEG)
+    count = request.frame_count or FRAMES_DEFAULT
+    yaws = [(request.start_yaw_deg + sweep * i / count + 180.0) % 360.0 - 180.0 for i in range(count)]
+    shared = camera_pb2.OrbitPose(pitch_deg=request.pitch_deg)
+    if request.HasField("distance_m"):
+        shared.distance_m = request.distance_m
+    if request.HasField("fov_deg"):
+        shared.fov_deg = request.fov_deg
+    return yaws, shared
+
+
+def picture_message(data: bytes, options: picture_pb2.PictureOptions, look: Look) -> picture_pb2.Picture:
+    """A packed picture as the API hands it out."""
+    return picture_pb2.Picture(
+        data=data,
+        format=options.format or picture_pb2.PICTURE_FORMAT_PNG,
+        width_px=look.width,
+        height_px=look.height,
+        channel_count=look.channels,
+    )

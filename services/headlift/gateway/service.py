@@ -1,0 +1,102 @@
+"""HeadService: decode the request, compute on workers, store, reply. Knows no runtime and no transport.
+
+Methods take a CallContext and raise HeadliftError; turning these into a transport's statuses is the runtime's part.
+"""
+# ruff: noqa: N802 -- RPC names are the contract's
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from headlift import codec
+from headlift.gateway import exports, looks, validation
+from headlift.gateway.context import CallContext, check_alive
+from headlift.gateway.creation import Creator
+from headlift.gateway.paging import PageTokens
+from headlift.gateway.pipeline import Pipeline
+from headlift.gateway.workers import Workers
+from headlift.store.heads import HeadStore
+from headlift.v1 import head_service_pb2 as pb
+
+
+class HeadServicer:
+    """The RPCs of headlift.v1.HeadService."""
+
+    def __init__(
+        self, pipeline: Pipeline, creator: Creator, heads: HeadStore, tokens: PageTokens, storing: Workers
+    ) -> None:
+        """``storing`` are the threads that wait for the store and pack files."""
+        self._pipeline = pipeline
+        self._creator = creator
+        self._heads = heads
+        self._tokens = tokens
+        self._storing = storing
+
+    async def CreateHead(self, request: pb.CreateHeadRequest, context: CallContext) -> pb.CreateHeadResponse:
+        """See the contract."""
+        check_alive(context)
+        return pb.CreateHeadResponse(head=await self._creator.create(request))
+
+    async def GetHead(self, request: pb.GetHeadRequest, context: CallContext) -> pb.GetHeadResponse:
+        """See the contract."""
+        check_alive(context)
+        name = validation.parse_name(request.name)
+        return pb.GetHeadResponse(head=await self._storing.run(lambda _: self._heads.get(name)))
+
+    async def ListHeads(self, request: pb.ListHeadsRequest, context: CallContext) -> pb.ListHeadsResponse:
+        """See the contract."""
+        check_alive(context)
+        tenant, size = validation.parse_parent(request.parent), validation.page_size(request.page_size)
+        after = self._tokens.read(request.parent, request.page_token)
+        # One more than the page holds tells whether there is another page.
+        found = await self._storing.run(lambda _: self._heads.list(tenant, after=after, limit=size + 1))
+        page, more = found[:size], len(found) > size
+        last = validation.parse_name(page[-1].name).head if more else ""
+        token = self._tokens.make(request.parent, last) if more else ""
+        return pb.ListHeadsResponse(heads=page, next_page_token=token)
+
+    async def DeleteHead(self, request: pb.DeleteHeadRequest, context: CallContext) -> pb.DeleteHeadResponse:
+        """See the contract."""
+        check_alive(context)
+        name = validation.parse_name(request.name)
+        await self._storing.run(lambda _: self._heads.delete(name))
+        return pb.DeleteHeadResponse()
+
+    async def RenderHead(self, request: pb.RenderHeadRequest, context: CallContext) -> pb.RenderHeadResponse:
+        """See the contract."""
+        check_alive(context)
+        name = validation.parse_name(request.name)
+        look = looks.parse_look(request.picture, looks.parse_camera_count(request))
+        messages = request.cameras
+        cameras = await self._storing.run(lambda _: codec.cameras_from_messages(messages, look.width, look.height))
+        head = await self._storing.run(lambda _: self._heads.gaussians(name))
+        shots = await self._pipeline.render(head, cameras, look)
+        pictures = [looks.picture_message(data, request.picture, look) for data in shots.pictures]
+        return pb.RenderHeadResponse(pictures=pictures, stage_timings=shots.timings)
+
+    async def RenderOrbit(
+        self, request: pb.RenderOrbitRequest, context: CallContext
+    ) -> AsyncIterator[pb.RenderOrbitResponse]:
+        """See the contract."""
+        check_alive(context)
+        name, look = validation.parse_name(request.name), looks.parse_look(request.picture, 1)
+        yaws, shared = looks.parse_orbit(request)
+        cameras = codec.orbit(shared, look.width, look.height, yaws_deg=yaws)
+        head = await self._storing.run(lambda _: self._heads.gaussians(name))
+        for i, yaw_deg in enumerate(yaws):
+            check_alive(context)
+            shots = await self._pipeline.render(head, cameras[i], look)
+            picture = looks.picture_message(shots.pictures[0], request.picture, look)
+            yield pb.RenderOrbitResponse(picture=picture, frame_index=i, frame_count=len(yaws), yaw_deg=yaw_deg)
+
+    async def ExportHead(
+        self, request: pb.ExportHeadRequest, context: CallContext
+    ) -> AsyncIterator[pb.ExportHeadResponse]:
+        """See the contract."""
+        check_alive(context)
+        name = validation.parse_name(request.name)
+        exports.check_format(request.format)
+        data = await self._storing.run(lambda _: exports.convert(self._heads.packed(name), request.format))
+        for chunk in exports.chunks(data, request.format):
+            check_alive(context)
+            yield chunk

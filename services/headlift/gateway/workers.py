@@ -1,0 +1,87 @@
+"""A bounded pool of threads with admission: heavy work never runs on the event loop, and never piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from headlift.errors import OverloadedError
+from headlift.gateway.context import StopToken
+
+T = TypeVar("T")
+_SMOOTHING = 0.2  # weight of the latest duration in the running mean
+
+
+class Workers:
+    """``worker_count`` threads, and room for ``queue_size`` jobs to wait.
+
+    A job whose awaiting task is cancelled is told so through its StopToken; until its thread has really ended it
+    keeps its place, so that admission never lies.
+    """
+
+    def __init__(self, name: str, worker_count: int, queue_size: int) -> None:
+        self.name = name
+        self._worker_count = worker_count
+        self._limit = worker_count + queue_size
+        self._pool = ThreadPoolExecutor(worker_count, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._admitted = 0
+        self._mean_s = 0.0
+
+    @property
+    def admitted(self) -> int:
+        """Jobs that run or wait."""
+        return self._admitted
+
+    async def run(self, job: Callable[[StopToken], T]) -> T:
+        """Run ``job`` on a thread and await its result.
+
+        Raises:
+            OverloadedError: Too many jobs wait already; nothing was begun.
+        """
+        self._admit()
+        token = StopToken()
+        try:
+            future = self._pool.submit(self._timed, job, token)
+        except RuntimeError:  # the pool is shut down
+            self._release()
+            raise OverloadedError("The server is shutting down; ask another one, or try again soon.") from None
+        future.add_done_callback(lambda _: self._release())
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            token.stop()
+            raise
+
+    def close(self) -> None:
+        """Take no more jobs and wait for the running ones."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _timed(self, job: Callable[[StopToken], T], token: StopToken) -> T:
+        token.check()
+        begin = time.perf_counter()
+        result = job(token)
+        with self._lock:
+            taken = time.perf_counter() - begin
+            self._mean_s = taken if self._mean_s == 0.0 else (1 - _SMOOTHING) * self._mean_s + _SMOOTHING * taken
+        return result
+
+    def _admit(self) -> None:
+        with self._lock:
+            if self._admitted >= self._limit:
+                # Half the queue should have drained by then: late enough to help, early enough to keep threads busy.
+                wait_s = self._mean_s * math.ceil(self._admitted / self._worker_count) / 2
+                raise OverloadedError(
+                    f"{self._admitted} requests are being served or wait ({self.name}), which is the limit; try later.",
+                    retry_after_s=min(max(wait_s, 0.1), 30.0),
+                )
+            self._admitted += 1
+
+    def _release(self) -> None:
+        with self._lock:
+            self._admitted -= 1

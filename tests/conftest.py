@@ -1,0 +1,57 @@
+"""Fixtures that several rooms share: a tiny random network, and a portrait."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from headlift.model.checkpoint import Provenance, save_checkpoint
+from headlift.model.config import named_config
+from headlift.model.perchead import PercHead
+from headlift.model.template import Template
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the size ``tiny`` with random weights: everything that mini has, in milliseconds."""
+    config = named_config("tiny")
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_checkpoint(path, PercHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def portrait_png() -> bytes:
+    """The public-domain astronaut that scikit-image carries, at half size."""
+    from skimage.data import astronaut
+
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut()).resize((320, 320), Image.Resampling.LANCZOS).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _egg(count: int) -> Template:
+    """Anchors evenly over an egg of a head's size, mirror images in pairs."""
+    i = torch.arange(count // 2) + 0.5
+    polar, turn = torch.arccos(1 - 4 * i / count), math.pi * (1 + math.sqrt(5)) * i
+    half = torch.stack([turn.cos() * polar.sin(), polar.cos(), turn.sin() * polar.sin()], -1)
+    normals = torch.cat([half, half * torch.tensor([-1.0, 1.0, 1.0])])
+    anchors = normals * torch.tensor([0.075, 0.11, 0.095]) + torch.tensor([0.0, 0.01, 0.0])
+    distance, nearest = torch.cdist(anchors, anchors).topk(9, largest=False)
+    mirror = torch.cdist(anchors * torch.tensor([-1.0, 1.0, 1.0]), anchors).argmin(1)
+    return Template(
+        anchors=anchors,
+        normals=normals,
+        spacing=distance[:, 1:7].mean(1),
+        neighbors=nearest[:, 1:],
+        mirror=mirror,
+        regions=torch.zeros(count, dtype=torch.uint8),
+        name="egg",
+        sha256="0" * 64,
+    )
