@@ -1,0 +1,118 @@
+"""One training step: a batch in, a loss and its parts out. Pure torch.
+
+Legend: B batch, C cameras, N anchors, n chosen anchors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from headlift.model.cameras import cameras_from_pose, pose_from_cameras
+from headlift.model.perchead import PercHead
+from headlift.model.splat import rasterize
+from headlift.model.types import FOCAL, Cameras, Gaussians, ImageTokens
+from headlift_trainer.datasets.synthetic import HeadBatch
+from headlift_trainer.head_code import LinearCode
+from headlift_trainer.losses import anchor_loss, picture_loss, reprojection_loss
+from headlift_trainer.recipes import Stage
+
+LANDMARKS = 97  # every how many-th anchor stands for the head in the reprojection loss
+
+
+@dataclass(frozen=True)
+class HeadCodes:
+    """The linear codes that the model's head code was filled with, to supervise its estimate."""
+
+    geometry: LinearCode
+    color: LinearCode
+
+    def loss(self, code: Tensor, means: Tensor, colors: Tensor) -> Tensor:
+        """How far the estimated code [B, K] is from the best code of the targets, in the units of `anchor_loss`."""
+        rank = len(self.geometry.basis)
+        parts = ((self.geometry, code[:, :rank], means, 25.0), (self.color, code[:, rank:], colors, 1.0))
+        total = code.new_zeros(())
+        for linear, estimate, values, weight in parts:
+            error = (estimate - linear.project(values)).square()
+            energy = linear.basis.square().mean((1, 2))
+            total = total + weight * (error * energy).sum(1).sqrt().mean() + 0.01 * error.mean()
+        return total
+
+
+def crop_cameras(viewmats: Tensor, size: int) -> Cameras:
+    """Cameras of the portrait crop's focal length at these view matrices [B, 4, 4]."""
+    focal = FOCAL * size
+    K = torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+    return Cameras(viewmats, K.expand(len(viewmats), 3, 3), size, size)
+
+
+def noisy_cameras(viewmats: Tensor, size: int, noise: float, generator: torch.Generator) -> Cameras:
+    """The true cameras, off by about as much as an estimate is."""
+    pose = pose_from_cameras(crop_cameras(viewmats, size))
+    return cameras_from_pose(pose + noise * torch.randn(pose.shape, generator=generator), size)
+
+
+def camera_loss(tokens: ImageTokens, batch: HeadBatch) -> Tensor:
+    """Pose error and the reprojection error that it causes on the true head."""
+    assert tokens.pose is not None
+    size = batch.picture.shape[-1]
+    true_pose = pose_from_cameras(crop_cameras(batch.viewmats, size))
+    estimate = cameras_from_pose(tokens.pose.float(), size)
+    points = batch.means[:, ::LANDMARKS]
+    return (tokens.pose.float() - true_pose).abs().mean() + 5.0 * reprojection_loss(
+        points, estimate.viewmats, batch.viewmats
+    )
+
+
+def training_loss(
+    model: PercHead, codes: HeadCodes, batch: HeadBatch, stage: Stage, camera_noise: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one batch and its parts by name."""
+    config = model.config.decoder
+    patches = (
+        None if stage.patches is None else torch.randperm(config.num_patches, generator=generator)[: stage.patches]
+    )
+    rows = slice(None) if patches is None else anchor_rows(patches, config.gaussians_per_patch)
+    given = noisy_cameras(batch.viewmats, batch.picture.shape[-1], camera_noise, generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
+        heads = model.decoder(tokens, patches=patches)
+    assert tokens.code is not None
+    parts = {
+        "camera": camera_loss(tokens, batch),
+        "code": codes.loss(tokens.code.float(), batch.means, batch.colors),
+        "anchors": stage.anchor_weight
+        * anchor_loss(heads.means, heads.colors, batch.means[:, rows], batch.colors[:, rows], batch.seen[:, rows]),
+    }
+    if stage.views:
+        parts["pictures"] = splatted_loss(heads, batch, generator)
+    total = torch.stack(list(parts.values())).sum()
+    return total, {name: float(value.detach()) for name, value in parts.items()}
+
+
+def splatted_loss(heads: Gaussians, batch: HeadBatch, generator: torch.Generator) -> Tensor:
+    """Mean picture loss of B heads against their further pictures."""
+    assert batch.target is not None
+    assert batch.target_viewmats is not None
+    size = batch.target.shape[-1]
+    losses = []
+    for i in range(len(batch.target)):
+        head = Gaussians(*(getattr(heads, name)[i] for name in ("means", "quats", "scales", "opacities", "colors")))
+        views = rasterize(head, crop_cameras(batch.target_viewmats[i], size))
+        background = torch.rand(len(views.rgb), 3, 1, 1, generator=generator)
+        losses.append(picture_loss(views.rgb, views.alpha, batch.target[i], background))
+    return torch.stack(losses).mean()
+
+
+def anchor_rows(patches: Tensor, each: int) -> Tensor:
+    """Rows of the anchors of these patches."""
+    return (patches[:, None] * each + torch.arange(each)).flatten()
+
+
+@torch.no_grad()
+def reconstruct(model: PercHead, picture: Tensor, camera: Cameras | None = None) -> list[Gaussians]:
+    """Heads of pictures [B, 4, S, S], as served: with the model's own camera estimate unless one is given."""
+    tokens = model.encode(picture[:, :3], picture[:, 3:], camera)
+    return model.decode(replace(tokens))

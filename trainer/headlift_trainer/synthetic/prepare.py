@@ -1,0 +1,135 @@
+"""Turn generated shards into anchor targets: `python -m headlift_trainer.synthetic.prepare`.
+
+For each geometry seed one file with the anchor positions (float16 metres), and for each appearance the anchor
+colours and how well they were seen (uint8). Resumable: what exists is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from headlift.model.template import Template, builtin_template
+from headlift_trainer.synthetic.assets import MakeHumanAssets
+from headlift_trainer.synthetic.generate import APPEARANCES, path_of
+from headlift_trainer.synthetic.targets import (
+    Correspondence,
+    FanNormals,
+    anchor_colors,
+    fit_correspondence,
+    lift_onto_hair,
+)
+from headlift_trainer.synthetic.topology import Topology
+
+
+class TargetMaker:
+    """Targets of generated heads for one template and its correspondence with the generator's mesh."""
+
+    def __init__(self, template: Template, correspondence: Correspondence) -> None:
+        self._template = template
+        self._correspondence = correspondence
+        self._normals = FanNormals(template)
+
+    def make(self, shards: list[Path], out: Path) -> None:
+        """Write the targets of one geometry, whose appearances are `shards`, to `out` (atomically)."""
+        with np.load(shards[0]) as shard:
+            vertices, hair = shard["vertices"].astype(np.float64), shard["hair_points"].astype(np.float64)
+        skin = self._correspondence.points(vertices)
+        lifted, _ = lift_onto_hair(skin, hair, self._template.neighbors.numpy())
+        points = torch.from_numpy(lifted).float()
+        normals = torch.from_numpy(self._normals(lifted)).float()
+        colors, seen = [], []
+        for path in shards:
+            with np.load(path) as shard:
+                rgba = torch.from_numpy(shard["rgba"]).permute(0, 3, 1, 2).float() / 255
+                cameras = torch.from_numpy(shard["viewmats"]).float(), torch.from_numpy(shard["Ks"]).float()
+            color, weight = anchor_colors(points, normals, rgba, *cameras, self._template.neighbors)
+            colors.append((color * 255 + 0.5).byte().numpy())
+            seen.append((weight * 255 + 0.5).byte().numpy())
+        temporary = out.with_suffix(f".{os.getpid()}.tmp.npz")
+        np.savez(
+            temporary,
+            means=lifted.astype(np.float16),
+            colors=np.stack(colors),
+            seen=np.stack(seen),
+            template=self._template.sha256,
+        )
+        temporary.replace(out)
+
+
+def appearances(shards: Path, seed: int) -> list[Path]:
+    """The shard files of one geometry seed, in order; empty until all are there."""
+    paths = [path_of(shards, seed, i) for i in range(APPEARANCES)]
+    return paths if all(path.exists() for path in paths) else []
+
+
+def target_path(targets: Path, seed: int) -> Path:
+    """Where the targets of one geometry seed lie."""
+    return targets / f"{seed:06d}.npz"
+
+
+def prepare(shards: Path, out: Path, seeds: Iterable[int], maker: TargetMaker) -> int:
+    """Make the targets that are missing; returns how many were made."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = 0
+    for seed in tqdm(list(seeds), desc="targets", unit="head"):
+        target, files = target_path(out, seed), appearances(shards, seed)
+        if files and not target.exists():
+            maker.make(files, target)
+            made += 1
+    return made
+
+
+def correspondence_with_assets(template: Template, root: Path) -> Correspondence:
+    """Lay the template onto the mean head of an asset folder: its skin without mouth and sockets, and its eyeballs."""
+    assets = MakeHumanAssets(root)
+    topology = Topology(assets)
+    pocket = topology.mouth_inside | topology.eye_socket
+    skin = topology.triangles[~pocket[topology.triangles].any(1)]
+    eyes = assets.base.triangles[np.isin(assets.base.groups, ("helper-l-eye", "helper-r-eye"))]
+    mean = topology.mean.astype(np.float64)
+    # Only the bust: anchors must never be pulled down an arm.
+    skin = skin[mean[skin][:, :, 1].min(1) > mean[topology.eye_socket, 1].mean() - 0.32]
+    return fit_correspondence(template, mean, np.concatenate([skin, eyes]))
+
+
+def load_correspondence(path: Path, template: Template) -> Correspondence:
+    """Read what `save_correspondence` wrote for this template."""
+    with np.load(path) as file:
+        if str(file["template"]) != template.sha256:
+            raise ValueError(f"{path.name} was fitted to another template; fit it again.")
+        return Correspondence(file["triangles"], file["barycentric"])
+
+
+def save_correspondence(path: Path, correspondence: Correspondence, template: Template) -> None:
+    """Keep a correspondence beside the targets that were made with it."""
+    np.savez(path, triangles=correspondence.triangles, barycentric=correspondence.barycentric, template=template.sha256)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--assets", type=Path, required=True, help="asset folder that the shards were made from")
+    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--start", type=int, default=0)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    template = builtin_template()
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / "correspondence.npz"
+    if not kept.exists():
+        save_correspondence(kept, correspondence_with_assets(template, args.assets), template)
+    maker = TargetMaker(template, load_correspondence(kept, template))
+    prepare(args.shards, args.out, range(args.start, args.start + args.count), maker)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What the vertices of the base mesh mean: canonical frame, regions, hairline. Computed once on the mean head.
+
+All fields live on base vertices, so they hold for every shape that targets can make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from headlift.errors import FormatError
+from headlift_trainer.synthetic.assets import MACRO_RACES, Floats, Ints, MakeHumanAssets
+
+Mask = NDArray[np.bool_]
+
+EYE_MIDPOINT = (0.0, 0.028, 0.042)  # m, where the middle of the two eyeballs lies in the canonical frame
+EYE_DISTANCE = 0.063  # m, between the eyeball centres of the mean adult head
+
+# facer's `celebm` order (design.md section 4)
+BACKGROUND, NECK, FACE, CLOTH, EAR_R, EAR_L, BROW_R, BROW_L, EYE_R, EYE_L, NOSE, MOUTH, LIP_LOW, LIP_UP, HAIR = range(
+    15
+)
+
+# Hairline: azimuth about the ears' axis (0 front, 180 back; degrees) -> height of the lowest hair on the mean head, m.
+_HAIRLINE_DEG = (0, 20, 35, 45, 50, 55, 62, 68, 75, 105, 115, 125, 140, 180)
+_HAIRLINE_Y = (0.104, 0.104, 0.098, 0.080, 0.050, 0.015, -0.005, 0.025, 0.046, 0.046, -0.004, -0.044, -0.068, -0.078)
+_EAR_AXIS_Z = -0.04  # m
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The similarity that takes base units (dm) to the canonical head frame (m)."""
+
+    origin: Floats  # [3] dm, middle of the eyeballs
+    scale: float  # m per dm
+
+    def apply(self, points: Floats) -> Floats:
+        """[..., 3] dm -> [..., 3] m."""
+        return np.asarray((points - self.origin) * self.scale + np.array(EYE_MIDPOINT), np.float32)
+
+
+class Topology:
+    """Regions of the base mesh. Legend: N base vertices, T triangles of the skin."""
+
+    def __init__(self, assets: MakeHumanAssets) -> None:
+        self._assets = assets
+        base = assets.base
+        skin = base.groups == "body"
+        if not skin.any():
+            raise FormatError("base.obj has no group `body`; give MakeHuman's own base mesh.")
+        self.triangles: Ints = base.triangles[skin]  # [T, 3]
+        self.corner_uvs: Floats = base.corner_uvs[skin]  # [T, 3, 2]
+        self._uv_triangles: Ints = base.uv_triangles[skin]
+        mouth = [name for name in assets.target_names("mouth") if "lip-volume" in name]
+        self._upper_lip_moves = assets.support([name for name in mouth if "upperlip" in name])
+        self._lower_lip_moves = assets.support([name for name in mouth if "lowerlip" in name])
+        self.upper_lip = self._upper_lip_moves > 0.015  # [N] bool, the red of the lips
+        self.lower_lip = self._lower_lip_moves > 0.015
+        self._reference: tuple[float, float] | None = None
+        mean = self._mean_head()
+        self._reference = self._eye_and_mouth_distances(mean)[1:]
+        self.frame_of_mean = self.frame(mean)
+        self.mean: Floats = self.frame_of_mean.apply(mean)  # [N, 3] m
+        self.ear: Mask = self._ears()
+        self.nose = assets.support(assets.target_names("nose")) > 0.07
+        self.mouth_inside, self.eye_socket = self._pockets()
+        self.hairline = self._hairline()  # [N] m, positive where hair grows
+        self.classes = self._classes()  # [N] uint8
+
+    def frame(self, vertices: Floats) -> Frame:
+        """The canonical frame of one (neutral) shape [N, 3] dm: eyes fixed, size from eye and eye-mouth distance."""
+        middle, eyes, mouth = self._eye_and_mouth_distances(vertices)
+        mean_eyes, mean_mouth = self._reference or (eyes, mouth)
+        return Frame(middle, EYE_DISTANCE / (mean_eyes * 0.5 * (eyes / mean_eyes + mouth / mean_mouth)))
+
+    def eyeballs(self, vertices: Floats) -> tuple[Floats, Floats, Floats]:
+        """Vertices [E, 3] of the eye mesh on this shape, and the centres of the left (+X) and the right eyeball, dm."""
+        eyes = self._assets.proxy("eyes", "high-poly").fit(vertices)
+        left = eyes[:, 0] > 0
+        return eyes, eyes[left].mean(0), eyes[~left].mean(0)
+
+    def _eye_and_mouth_distances(self, vertices: Floats) -> tuple[Floats, float, float]:
+        _, left, right = self.eyeballs(vertices)
+        middle = (left + right) / 2
+        mouth = (vertices[self.upper_lip].mean(0) + vertices[self.lower_lip].mean(0)) / 2
+        return (
+            np.asarray(middle, np.float32),
+            float(np.linalg.norm(left - right)),
+            float(np.linalg.norm(middle - mouth)),
+        )
+
+    def _mean_head(self) -> Floats:
+        vertices = self._assets.base.vertices.copy()
+        for sex in ("male", "female"):
+            for race in MACRO_RACES:
+                self._assets.offset(vertices, f"macrodetails/{race}-{sex}-young", 1 / 6)
+            self._assets.offset(vertices, f"macrodetails/universal-{sex}-young-averagemuscle-averageweight", 0.5)
+        return vertices
+
+    def _ears(self) -> Mask:
+        ear = np.zeros(len(self.mean), bool)
+        for side in "lr":
+            moved = self._assets.support([f"ears/{side}-ear-trans-up"])
+            ear |= moved > 0.9 * moved.max()
+        return ear
+
+    def _pockets(self) -> tuple[Mask, Mask]:
+        """Vertices of the inner mouth and of the eye sockets: texture islands of their own, within the head."""
+        count = len(self._assets.base.uvs)
+        rows, columns = self._uv_triangles[:, :2].ravel(), self._uv_triangles[:, 1:].ravel()
+        _, island = connected_components(
+            coo_matrix((np.ones(len(rows)), (rows, columns)), (count, count)), directed=False
+        )
+        mouth, socket = np.zeros(len(self.mean), bool), np.zeros(len(self.mean), bool)
+        of_triangle = island[self._uv_triangles[:, 0]]
+        for label in np.unique(of_triangle):
+            members = np.unique(self.triangles[of_triangle == label])
+            points = self.mean[members]
+            inside = np.abs(points[:, 0]).max() < 0.06 and points[:, 1].min() > -0.09 and points[:, 2].min() > -0.06
+            if inside and not self.nose[members].all():
+                (mouth if points[:, 1].mean() < 0 else socket)[members] = True
+        return mouth, socket
+
+    def _hairline(self) -> Floats:
+        x, y, z = self.mean.T
+        azimuth = np.degrees(np.arctan2(np.abs(x), z - _EAR_AXIS_Z))
+        field = y - np.interp(azimuth, _HAIRLINE_DEG, _HAIRLINE_Y)
+        field[self.ear] = np.minimum(field[self.ear], -0.006)
+        field[self.mouth_inside | self.eye_socket] = -0.05
+        return np.asarray(np.clip(field, -0.05, 0.05), np.float32)
+
+    def _classes(self) -> NDArray[np.uint8]:
+        x, y, z = self.mean.T
+        classes = np.full(len(self.mean), FACE, np.uint8)
+        jaw = np.where(z > -0.055, -0.092 + np.clip(0.055 - z, 0, 1) * 0.52, -0.03)
+        classes[y < jaw] = NECK
+        classes[self.nose] = NOSE
+        classes[self._lower_lip_moves > 0.009] = LIP_LOW
+        classes[(self._upper_lip_moves > 0.009) & (y < self.mean[self.upper_lip, 1].max() + 0.002)] = LIP_UP
+        classes[self.ear] = np.where(x[self.ear] > 0, EAR_L, EAR_R)
+        classes[self.mouth_inside] = MOUTH
+        return classes
+
+
+def smoothstep(low: float, high: float, x: Floats) -> Floats:
+    """0 below `low`, 1 above `high`, a smooth cubic between; falling if low > high."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
+
+
+def smooth_noise(points: Floats, frequency: float, rng: np.random.Generator, waves: int = 7) -> Floats:
+    """Smooth noise at points [N, 3] m, mean 0, deviation about 1: plane waves of about this frequency (rad/m)."""
+    directions = rng.normal(size=(waves, 3)) * frequency
+    phases = rng.uniform(0, 2 * np.pi, waves)
+    return np.asarray(np.sin(points @ directions.T + phases).sum(1) * np.sqrt(2 / waves), np.float32)
