@@ -9,9 +9,7 @@ from headlift.model.types import Gaussians, Portrait
 
 
 def gaussians(n: int = 5) -> Gaussians:
-    return Gaussians(
-        torch.zeros(n, 3), torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1), torch.ones(n, 3), torch.ones(n), torch.ones(n, 3)
-    )
+    return Gaussians(torch.zeros(n, 3), torch.eye(1, 4).repeat(n, 1), torch.ones(n, 3), torch.ones(n), torch.ones(n, 3))
 
 
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors"])

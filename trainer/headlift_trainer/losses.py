@@ -36,7 +36,8 @@ def reprojection_loss(points: Tensor, viewmats: Tensor, target_viewmats: Tensor)
         camera = points @ matrix[:, :3, :3].transpose(1, 2) + matrix[:, None, :3, 3]
         return FOCAL * camera[..., :2] / camera[..., 2:].clamp_min(0.1)
 
-    return torch.linalg.vector_norm(project(viewmats) - project(target_viewmats), dim=-1).mean()
+    distance: Tensor = torch.linalg.vector_norm(project(viewmats) - project(target_viewmats), dim=-1)
+    return distance.mean()
 
 
 def picture_loss(rgb: Tensor, alpha: Tensor, target: Tensor, background: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Stage:
     minutes: float
     batch_size: int
     learning_rate: float
-    patches: int | None  # template patches decoded per step; None is all, which splatting needs
+    patches: int | None  # template patches decoded per step; 0 trains the encoder alone; None is all, for splatting
     views: int = 0  # further pictures per head to splat against; 0 supervises anchors only
     anchor_weight: float = 1.0  # of the direct supervision of anchors
 
@@ -39,17 +39,19 @@ class TrainConfig:
     ema_decay: float = 0.995
     camera_noise: float = 0.02  # of the pose numbers that guidance is given, as an estimate would be off
     sharpener_minutes: float = 5.0
+    thumbnails: int = 16_000  # samples of the closed-form first guess, for models that have one
 
 
 def mini(hours: float = 1.5) -> TrainConfig:
-    """The shipped weights: anchors directly for most of the time, then through pictures, then the sharpener."""
+    """The shipped weights: camera and head code first, which need no decoder; then anchors directly, then pictures."""
     minutes = hours * 60
     return TrainConfig(
         name="mini",
         model=named_config("mini"),
         stages=(
-            Stage("anchors", 1_000_000, 0.68 * minutes, batch_size=12, learning_rate=8e-4, patches=256),
-            Stage("pictures", 1_000_000, 0.26 * minutes, batch_size=2, learning_rate=1.5e-4, patches=None, views=2),
+            Stage("encoder", 1_000_000, 0.34 * minutes, batch_size=16, learning_rate=7e-4, patches=0),
+            Stage("anchors", 1_000_000, 0.32 * minutes, batch_size=8, learning_rate=6e-4, patches=256),
+            Stage("pictures", 1_000_000, 0.27 * minutes, batch_size=2, learning_rate=1.5e-4, patches=None, views=2),
         ),
-        sharpener_minutes=0.06 * minutes,
+        sharpener_minutes=0.07 * minutes,
     )

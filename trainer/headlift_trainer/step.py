@@ -5,7 +5,7 @@ Legend: B batch, C cameras, N anchors, n chosen anchors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -70,26 +70,33 @@ def training_loss(
     model: PercHead, codes: HeadCodes, batch: HeadBatch, stage: Stage, camera_noise: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch and its parts by name."""
+    given = noisy_cameras(batch.viewmats, batch.picture.shape[-1], camera_noise, generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
+    assert tokens.code is not None
+    parts = {"camera": camera_loss(tokens, batch), "code": codes.loss(tokens.code.float(), batch.means, batch.colors)}
+    if stage.patches != 0:
+        parts |= decoder_losses(model, tokens, batch, stage, generator)
+    total = torch.stack(list(parts.values())).sum()
+    return total, {name: float(value.detach()) for name, value in parts.items()}
+
+
+def decoder_losses(
+    model: PercHead, tokens: ImageTokens, batch: HeadBatch, stage: Stage, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What the decoder is told: anchors directly, and pictures where the stage splats."""
     config = model.config.decoder
     patches = (
         None if stage.patches is None else torch.randperm(config.num_patches, generator=generator)[: stage.patches]
     )
     rows = slice(None) if patches is None else anchor_rows(patches, config.gaussians_per_patch)
-    given = noisy_cameras(batch.viewmats, batch.picture.shape[-1], camera_noise, generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
         heads = model.decoder(tokens, patches=patches)
-    assert tokens.code is not None
-    parts = {
-        "camera": camera_loss(tokens, batch),
-        "code": codes.loss(tokens.code.float(), batch.means, batch.colors),
-        "anchors": stage.anchor_weight
-        * anchor_loss(heads.means, heads.colors, batch.means[:, rows], batch.colors[:, rows], batch.seen[:, rows]),
-    }
+    direct = anchor_loss(heads.means, heads.colors, batch.means[:, rows], batch.colors[:, rows], batch.seen[:, rows])
+    losses = {"anchors": stage.anchor_weight * direct}
     if stage.views:
-        parts["pictures"] = splatted_loss(heads, batch, generator)
-    total = torch.stack(list(parts.values())).sum()
-    return total, {name: float(value.detach()) for name, value in parts.items()}
+        losses["pictures"] = splatted_loss(heads, batch, generator)
+    return losses
 
 
 def splatted_loss(heads: Gaussians, batch: HeadBatch, generator: torch.Generator) -> Tensor:
@@ -115,4 +122,4 @@ def anchor_rows(patches: Tensor, each: int) -> Tensor:
 def reconstruct(model: PercHead, picture: Tensor, camera: Cameras | None = None) -> list[Gaussians]:
     """Heads of pictures [B, 4, S, S], as served: with the model's own camera estimate unless one is given."""
     tokens = model.encode(picture[:, :3], picture[:, 3:], camera)
-    return model.decode(replace(tokens))
+    return model.decode(tokens)

@@ -26,6 +26,7 @@ from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.template import builtin_template
 from headlift_trainer import recipes
+from headlift_trainer.closed_form import fit_thumbnail_head
 from headlift_trainer.datasets.synthetic import MIRROR, SyntheticHeads
 from headlift_trainer.evaluate import evaluate
 from headlift_trainer.head_code import LinearCode, fit_linear_code
@@ -201,6 +202,12 @@ def train(config: TrainConfig, shards: Path, targets: Path, out: Path, *, count:
     def checkpoint() -> None:
         save(model, config, path, data, progress)
 
+    if model.encoder.thumbnail_head is not None:
+        weights = input_weights(data.pictures.shape[1])
+        explained = fit_thumbnail_head(model, codes, data, weights, samples=config.thumbnails, seed=config.seed)
+        progress.metrics = evaluate(model, held_out, data)
+        print(json.dumps({"after": "thumbnails", "explained": round(explained, 3)} | progress.metrics), flush=True)
+        checkpoint()
     for index, stage in enumerate(config.stages):
         run_stage(model, codes, data, stage, config, out / "log.jsonl", config.seed + index, progress, checkpoint)
         progress.metrics = evaluate(model, held_out, data)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import safetensors.torch
+import torch
 import zstandard
 
 from headlift.errors import InvalidInputError
@@ -116,6 +117,8 @@ def pack_portrait(portrait: Portrait) -> bytes:
     tensors = {"image": portrait.image, "alpha": portrait.alpha, "crop_from_source": portrait.crop_from_source}
     if portrait.camera is not None:
         tensors |= {"viewmats": portrait.camera.viewmats, "Ks": portrait.camera.Ks}
+    if portrait.source_size is not None:
+        tensors["source_size"] = torch.tensor(portrait.source_size)
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     return zstandard.compress(safetensors.torch.save(plain), 1)
 
@@ -125,7 +128,9 @@ def unpack_portrait(data: bytes) -> Portrait:
     tensors = safetensors.torch.load(zstandard.decompress(data))
     side = tensors["image"].shape[-1]
     camera = Cameras(tensors["viewmats"], tensors["Ks"], side, side) if "viewmats" in tensors else None
-    return Portrait(tensors["image"], tensors["alpha"], tensors["crop_from_source"], camera)
+    width_height = tensors["source_size"].tolist() if "source_size" in tensors else None
+    source_size = (width_height[0], width_height[1]) if width_height is not None else None
+    return Portrait(tensors["image"], tensors["alpha"], tensors["crop_from_source"], camera, source_size)
 
 
 def _face_box(face: Face) -> head_pb2.FaceBox:

@@ -1,0 +1,1 @@
+"""The mathematics: torch and numpy only, no I/O but checkpoints and templates. Read perchead.py first."""

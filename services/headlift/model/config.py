@@ -48,6 +48,8 @@ class EncoderConfig:
     foreground_threshold: float = 0.05  # a patch is foreground where its mean alpha exceeds this; guess
     estimates_camera: bool = False
     head_dim: int = 512  # hidden width of the head for camera and code, where there is one
+    thumbnail: int = 0  # side of a small picture that a first guess of camera and code is made from; 0 makes none
+    thumbnail_features: int = 2048  # of that guess
 
     def __post_init__(self) -> None:
         _check_choices(self, stem=Stem, layer_convention=LayerConvention)
@@ -62,6 +64,7 @@ class EncoderConfig:
         )
         _check(self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads {self.num_heads}")
         _check(self.dim % 4 == 0, "dim", self.dim, "a multiple of 4, for the sine positions")
+        _check(self.thumbnail >= 0, "thumbnail", self.thumbnail, ">= 0")
         _check(0.0 <= self.foreground_threshold < 1.0, "foreground_threshold", self.foreground_threshold, "in 0..1")
         if self.stem == "conv":
             power = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size >= 4
@@ -252,7 +255,7 @@ def _light_s() -> PercHeadConfig:
 def _mini() -> PercHeadConfig:
     encoder = EncoderConfig(
         image_size=256, patch_size=16, dim=256, depth=6, num_heads=8, stem="conv", sees_alpha=True,
-        backbone=None, backbone_layers=(), fusion_dim=256, estimates_camera=True,
+        backbone=None, backbone_layers=(), fusion_dim=256, estimates_camera=True, thumbnail=32,
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=256, depth=4, num_heads=8, residual="standard", gaussian_dim=48, s_init=0.4, s_max=0.08,
@@ -267,6 +270,7 @@ def _tiny() -> PercHeadConfig:
     encoder = EncoderConfig(
         image_size=32, patch_size=8, dim=32, depth=1, num_heads=2, stem="conv", sees_alpha=True,
         backbone=None, backbone_layers=(), fusion_dim=32, estimates_camera=True, head_dim=16,
+        thumbnail=8, thumbnail_features=32,
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=32, depth=2, num_heads=2, residual="standard", num_patches=32, gaussian_dim=8, s_init=0.4, s_max=0.08,

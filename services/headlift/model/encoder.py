@@ -75,6 +75,37 @@ class GlobalHead(nn.Module):
         return numbers[:, : self.code_rank], numbers[:, self.code_rank :]
 
 
+class ThumbnailHead(nn.Module):
+    """A first guess of code and pose from a small picture: random features over its principal components.
+
+    Everything but the random features has a closed form, so that it is good before any gradient step; the
+    ``GlobalHead`` then learns what it misses. Ours; silent until filled.
+    """
+
+    COMPONENTS = 256
+
+    def __init__(self, config: EncoderConfig, width: int) -> None:
+        super().__init__()
+        self.side = config.thumbnail
+        pixels = 4 * self.side * self.side
+        components = min(self.COMPONENTS, pixels)
+        self.reduce = nn.Linear(pixels, components)
+        self.expand = nn.Linear(components, config.thumbnail_features)
+        self.out = nn.Linear(components + config.thumbnail_features, width)
+        zero_init(self.out)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B, 4, S, S] RGB multiplied by alpha, and alpha -> what the guess is linear in, [B, f]."""
+        components = self.reduce(_resize(pixels.float(), self.side).flatten(1))
+        return torch.cat([components, F.relu(self.expand(components))], -1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, 4, S, S] -> [B, K + 9]."""
+        with full_precision(pixels.device):
+            out: Tensor = self.out(self.features(pixels))
+            return out
+
+
 class ImageEncoder(nn.Module):
     """Portraits to ``ImageTokens``.
 
@@ -89,6 +120,9 @@ class ImageEncoder(nn.Module):
         self.vit = VitBranch(config)
         self.fuse = Mlp(config.backbone_dim + config.dim, config.fusion_dim, config.fusion_dim)
         self.head = GlobalHead(config, code_rank) if config.estimates_camera or code_rank else None
+        self.thumbnail_head = (
+            ThumbnailHead(config, code_rank + POSE_DIM) if config.thumbnail and self.head is not None else None
+        )
 
     def forward(
         self,
@@ -107,11 +141,21 @@ class ImageEncoder(nn.Module):
         features = torch.cat([trained, *self._frozen_features(seen[:, :3])], -1)
         index, mask = foreground_patches(seen[:, 3:], self.config.patch_size, self.config.foreground_threshold)
         tokens = self.fuse(torch.take_along_dim(features, index[..., None], 1)) * mask[..., None]
-        code, pose = (None, None) if self.head is None else self.head(trained)
+        code, pose = self._code_and_pose(trained, pixels)
         if camera is None and pose is not None and self.config.estimates_camera:
             with full_precision(pose.device):
                 camera = cameras_from_pose(pose, image.shape[-1])
         return ImageTokens(tokens, mask, patch_centers(index, self.config.grid), code, camera, pixels, pose)
+
+    def _code_and_pose(self, trained: Tensor, pixels: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The estimates [B, K] and [B, 9], for models that make them."""
+        if self.head is None:
+            return None, None
+        code, pose = self.head(trained)
+        if self.thumbnail_head is not None:
+            guess = self.thumbnail_head(pixels)
+            code, pose = code + guess[:, : code.shape[1]], pose + guess[:, code.shape[1] :]
+        return code, pose
 
     @torch.no_grad()
     def _frozen_features(self, pictures: Tensor) -> list[Tensor]:

@@ -125,7 +125,7 @@ class ProjectedGuidance(nn.Module):
         coarse_colors: Tensor,  # [B, n, 3] 0..1
         logits: Tensor,  # [B, n, 3] the colour before guidance
     ) -> Tensor:
-        """Colours in 0..1, [B, n, 3]: corrected, then blended towards the mirrored and the own pixel as far as trusted."""
+        """Colours in 0..1, [B, n, 3]: corrected, then blended towards the pixels that can be trusted."""
         own, mirrored = viewer.look_twice(means.detach(), normals)
         told = torch.cat([latents, own.numbers, mirrored.numbers, coarse_colors.detach()], -1)
         residual, gate, mirrored_gate = self.pixel_mlp(told).float().split([3, 1, 1], -1)

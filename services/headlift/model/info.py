@@ -87,6 +87,9 @@ def describe(config: PercHeadConfig, *, foreground: float = FOREGROUND) -> Model
     if model.encoder.head is not None:
         head_params = _params(model.encoder.head)
         rows.append(ModuleInfo("encoder.head", head_params, 2.0 * head_params))
+    if model.encoder.thumbnail_head is not None:
+        thumbnail_params = _params(model.encoder.thumbnail_head)
+        rows.append(ModuleInfo("encoder.thumbnail_head", thumbnail_params, 2.0 * thumbnail_params))
     queries = _params(model.decoder.embed_anchors) + model.decoder.patch_table.numel()
     if model.decoder.embed_code is not None:
         queries += _params(model.decoder.embed_code)

@@ -158,9 +158,9 @@ class Portrait(_Tensors):
         centers = torch.arange(self.size, dtype=torch.float64) + 0.5
         y, x = torch.meshgrid(centers, centers, indexing="ij")
         offset = torch.stack([x, y]).flatten(1) - matrix[:, 2:]
-        source = torch.linalg.solve(matrix[:, :2], offset)
+        source: Tensor = torch.linalg.solve(matrix[:, :2], offset)
         limit = torch.tensor(self.source_size, dtype=torch.float64)[:, None]
-        inside = ((source >= 0) & (source <= limit)).all(0)
+        inside: Tensor = ((source >= 0) & (source <= limit)).all(0)
         return inside.view(1, self.size, self.size).to(self.alpha)
 
 

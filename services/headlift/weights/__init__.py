@@ -1,0 +1,1 @@
+"""The weights that ship with the package: `mini.safetensors`, described in MODEL_CARD.md."""
