@@ -49,7 +49,7 @@ def mini(hours: float = 1.5) -> TrainConfig:
         name="mini",
         model=named_config("mini"),
         stages=(
-            Stage("encoder", 1_000_000, 0.34 * minutes, batch_size=16, learning_rate=7e-4, patches=0),
+            Stage("encoder", 1_000_000, 0.34 * minutes, batch_size=16, learning_rate=4e-4, patches=0),
             Stage("anchors", 1_000_000, 0.32 * minutes, batch_size=8, learning_rate=6e-4, patches=256),
             Stage("pictures", 1_000_000, 0.27 * minutes, batch_size=2, learning_rate=1.5e-4, patches=None, views=2),
         ),

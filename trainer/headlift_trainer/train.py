@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift import __version__
-from headlift.model.checkpoint import Provenance, save_checkpoint
+from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.template import builtin_template
@@ -117,9 +117,15 @@ def run_stage(
     Calls `checkpoint`, with the averaged parameters in place, every `CHECKPOINT_MINUTES`.
     """
     generator = torch.Generator().manual_seed(seed)
-    parameters = [p for name, p in model.named_parameters() if not name.startswith("sharpener")]
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("sharpener")}
+    parameters = list(named.values())
+    # The global head corrects a first guess that is good already: at full rate its first steps would drown it.
+    groups = [
+        {"params": [p for n, p in named.items() if not n.startswith("encoder.head.")], "scale": 1.0},
+        {"params": [p for n, p in named.items() if n.startswith("encoder.head.")], "scale": 0.15},
+    ]
     optimizer = torch.optim.AdamW(
-        parameters, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+        groups, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
     ema = Ema(model, config.ema_decay)
     weights = input_weights(data.pictures.shape[1])
@@ -132,7 +138,7 @@ def run_stage(
                 break
             rate = min(1, (step + 1) / config.warmup_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * rate
+                group["lr"] = stage.learning_rate * rate * group["scale"]
             batch = data.sample(stage.batch_size, generator, views=weights, targets=stage.views)
             loss, parts = training_loss(model, codes, batch, stage, config.camera_noise, generator)
             optimizer.zero_grad(set_to_none=True)
@@ -188,8 +194,17 @@ def train_sharpener(model: PercHead, data: SyntheticHeads, minutes: float, seed:
     ema._copy(ema.shadow)
 
 
-def train(config: TrainConfig, shards: Path, targets: Path, out: Path, *, count: int) -> PercHead:
-    """A whole run: leaves `OUT/NAME.safetensors`, `OUT/NAME.json` (figures) and `OUT/log.jsonl`."""
+def train(
+    config: TrainConfig, shards: Path, targets: Path, out: Path, *, count: int, start: Path | None = None
+) -> PercHead:
+    """A whole run: leaves `OUT/NAME.safetensors`, `OUT/NAME.json` (figures) and `OUT/log.jsonl`.
+
+    Args:
+        config: What to train and how.
+        shards: Generated heads. targets: Their anchor targets. out: Where the results go.
+        count: Geometry seeds to look for, the held-out ones included.
+        start: A checkpoint of the same config to start from, closed forms included.
+    """
     out.mkdir(parents=True, exist_ok=True)
     template = builtin_template()
     data = SyntheticHeads(shards, targets, template, range(len(HELD_OUT), count))
@@ -197,12 +212,14 @@ def train(config: TrainConfig, shards: Path, targets: Path, out: Path, *, count:
     torch.manual_seed(config.seed)
     model = PercHead(config.model, template)
     codes = fill_head_code(model, data)
+    if start is not None:
+        model.load_state_dict(load_checkpoint(start, expect=config.model)[0].state_dict())
     progress, path = Progress(), out / f"{config.name}.safetensors"
 
     def checkpoint() -> None:
         save(model, config, path, data, progress)
 
-    if model.encoder.thumbnail_head is not None:
+    if model.encoder.thumbnail_head is not None and start is None:
         weights = input_weights(data.pictures.shape[1])
         explained = fit_thumbnail_head(model, codes, data, weights, samples=config.thumbnails, seed=config.seed)
         progress.metrics = evaluate(model, held_out, data)
@@ -243,8 +260,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True, help="geometry seeds to look for, held-out ones included")
     parser.add_argument("--hours", type=float, default=1.5)
+    parser.add_argument("--start", type=Path, help="checkpoint of the same config to start from")
     args = parser.parse_args(argv)
-    train(getattr(recipes, args.recipe)(args.hours), args.shards, args.targets, args.out, count=args.count)
+    config = getattr(recipes, args.recipe)(args.hours)
+    train(config, args.shards, args.targets, args.out, count=args.count, start=args.start)
 
 
 if __name__ == "__main__":

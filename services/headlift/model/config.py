@@ -114,6 +114,7 @@ class DecoderConfig:
     guidance: Guidance = "none"
     geometry_rank: int = 0  # coefficients of the low-rank head code, ours; 0 is the paper
     color_rank: int = 0
+    code_doubt: float = 0.0  # ridge of fitting the colour code to the seen pixels; 0 leaves the encoder's code alone
 
     def __post_init__(self) -> None:
         _check_choices(self, residual=Residual, guidance=Guidance)
@@ -124,6 +125,10 @@ class DecoderConfig:
         _check(self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads {self.num_heads}")
         _check(self.geometry_rank >= 0, "geometry_rank", self.geometry_rank, ">= 0")
         _check(self.color_rank >= 0, "color_rank", self.color_rank, ">= 0")
+        _check(self.code_doubt >= 0, "code_doubt", self.code_doubt, ">= 0")
+        if self.code_doubt:
+            fits = self.guidance == "projected" and self.color_rank > 0
+            _check(fits, "code_doubt", self.code_doubt, "0 without projected guidance and a colour code")
 
     @property
     def num_gaussians(self) -> int:
@@ -259,7 +264,7 @@ def _mini() -> PercHeadConfig:
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=256, depth=4, num_heads=8, residual="standard", gaussian_dim=48, s_init=0.4, s_max=0.08,
-        guidance="projected", geometry_rank=32, color_rank=32,
+        guidance="projected", geometry_rank=32, color_rank=32, code_doubt=3.0,
     )  # fmt: skip
     return PercHeadConfig(
         "mini", 512, encoder, decoder, SharpenerConfig(channels=32, depth=4, unshuffle=2, blur_sigma=1.5)
@@ -274,7 +279,7 @@ def _tiny() -> PercHeadConfig:
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=32, depth=2, num_heads=2, residual="standard", num_patches=32, gaussian_dim=8, s_init=0.4, s_max=0.08,
-        guidance="projected", geometry_rank=3, color_rank=2,
+        guidance="projected", geometry_rank=3, color_rank=2, code_doubt=3.0,
     )  # fmt: skip
     return PercHeadConfig(
         "tiny", 64, encoder, decoder, SharpenerConfig(channels=8, depth=2, unshuffle=2, blur_sigma=1.0)

@@ -11,6 +11,8 @@ d latent width, K code numbers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ ATTRIBUTES = {"means": 3, "scales": 3, "quats": 4, "opacities": 1, "colors": 3}
 _DISC = (0.75, 0.75, 0.35)  # start scales over anchor spacing: discs along the normal that just close the surface
 _OPACITY_LOGIT = 2.2  # start opacity 0.90
 _LARGEST_STRETCH = 3.0
+_LOOKUP_STRIDE = 8  # every how many-th Gaussian is looked up in the picture to correct the head code
 
 
 class TemplateDecoder(nn.Module):
@@ -84,6 +87,10 @@ class TemplateDecoder(nn.Module):
         rows = self._rows_of(patches)
         coarse_means, coarse_colors = self.coarse(tokens)
         viewer = Viewer(*require_guidance(tokens), coarse_means) if self.guidance is not None else None
+        if viewer is not None and tokens.code is not None and self.config.code_doubt:
+            code = self._corrected_code(tokens.code.float(), viewer, coarse_means, coarse_colors)
+            tokens = replace(tokens, code=code)
+            coarse_colors = self.coarse(tokens)[1]
         coarse_means, coarse_colors = coarse_means[:, rows], coarse_colors[:, rows]
         queries = self._queries(tokens, viewer, coarse_means, patches)
         context_mask = None if bool(tokens.mask.all()) else tokens.mask
@@ -107,6 +114,17 @@ class TemplateDecoder(nn.Module):
         with full_precision(self.anchors.device):
             offsets, colors = self.head_code(tokens.code.float())
             return self.anchors + offsets, colors
+
+    @torch.no_grad()
+    def _corrected_code(self, code: Tensor, viewer: Viewer, coarse_means: Tensor, coarse_colors: Tensor) -> Tensor:
+        """The head code [B, K], its colour part moved so that it also explains what the picture shows."""
+        assert self.head_code is not None
+        rows = torch.arange(0, coarse_means.shape[1], _LOOKUP_STRIDE, device=coarse_means.device)
+        with full_precision(coarse_means.device):
+            seen = viewer.look(coarse_means[:, rows], self.normals[rows])
+            residual = seen.color - coarse_colors[:, rows]
+            change = self.head_code.color_correction(rows, residual, seen.weight, self.config.code_doubt)
+        return code + F.pad(change, (self.config.geometry_rank, 0))
 
     def _rows_of(self, patches: Tensor | None) -> Tensor | slice:
         """Rows of the chosen patches' Gaussians."""

@@ -39,6 +39,25 @@ class HeadCode(nn.Module):
         return offsets.reshape(len(code), -1, 3), colors.reshape(len(code), -1, 3).clamp(0, 1)
 
     @torch.no_grad()
+    def color_correction(
+        self,
+        rows: Tensor,  # [m] int64, Gaussians that were looked up in the picture
+        residual: Tensor,  # [B, m, 3] what the picture shows there, less what the code says
+        weight: Tensor,  # [B, m, 1] 0..1, how far the picture may be believed
+        doubt: float,
+    ) -> Tensor:
+        """What to add to the colour code so that it explains the seen colours: a ridge estimate, [B, Kc].
+
+        This is the posterior mean of the code under its unit-variance prior, so the colours of what is hidden follow
+        those of what is seen as they do in the training heads: the back of the head takes the visible hair's.
+        """
+        basis = self.color_basis[:, rows].flatten(1)  # [K, 3 m]
+        weighted = basis * weight.expand(-1, -1, 3).flatten(1)[:, None]  # [B, K, 3 m]
+        gram = weighted @ basis.T + doubt * torch.eye(len(basis), device=basis.device)
+        change: Tensor = torch.linalg.solve(gram, (weighted @ residual.flatten(1)[..., None])[..., 0])
+        return change
+
+    @torch.no_grad()
     def fill(self, mean_offsets: Tensor, geometry_basis: Tensor, mean_colors: Tensor, color_basis: Tensor) -> None:
         """Set the code: offsets in metres, bases scaled so that training heads have codes of unit variance.
 

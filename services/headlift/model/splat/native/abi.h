@@ -1,0 +1,47 @@
+// The C interface of the native rasteriser; headlift/model/splat/native.py mirrors it with ctypes.
+// All arrays are dense float32, row major. Layouts: means [N,3] quats [N,4] scales [N,3] opacities [N] colors [N,3]
+// viewmats [C,4,4] Ks [C,3,3] rgb [C,3,H,W] alpha [C,1,H,W] depth [C,1,H,W].
+#pragma once
+#include <cstdint>
+
+#define HL_EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+struct HlScene {
+  int64_t count;
+  const float *means, *quats, *scales, *opacities, *colors;
+};
+
+struct HlCameras {
+  int64_t count;
+  const float *viewmats, *Ks;
+  int32_t width, height;
+};
+
+struct HlViews {
+  float *rgb, *alpha, *depth;
+};
+
+// Gradients of the loss with respect to the views; a null pointer means zero. `depth_out` is the forward pass's depth.
+struct HlViewGrads {
+  const float *rgb, *alpha, *depth, *depth_out;
+};
+
+// Where gradients are written, summed over the cameras; need not be cleared.
+struct HlSceneGrads {
+  float *means, *quats, *scales, *opacities, *colors, *viewmats, *Ks;
+};
+
+enum HlStatus { HL_OK = 0, HL_BAD_VALUES = 1, HL_TOO_MANY_TILES = 2, HL_NO_MEMORY = 3, HL_NO_SUCH_ISA = 4 };
+
+// Draws every camera. isa < 0 takes the best this processor has. With `kept` not null, it receives what the backward pass
+// needs, to be handed to hl_splat_release in the end.
+HL_EXPORT int32_t hl_splat_forward(const HlScene*, const HlCameras*, const HlViews*, int32_t threads, int32_t isa,
+                                   void** kept);
+HL_EXPORT int32_t hl_splat_backward(const void* kept, const HlScene*, const HlCameras*, const HlViewGrads*,
+                                    const HlSceneGrads*, int32_t threads, int32_t isa);
+HL_EXPORT void hl_splat_release(void* kept);
+// Name of instruction set `isa` (0 is the portable one), or null where this processor or build has no such one.
+HL_EXPORT const char* hl_splat_isa(int32_t isa);
+}
