@@ -6,6 +6,8 @@ VENV="${HEADLIFT_VENV:-$ROOT/.venv}"
 # PyTorch's own index holds CPU builds a tenth of the size; HEADLIFT_TORCH_INDEX names another one, or "" for none.
 TORCH_INDEX="${HEADLIFT_TORCH_INDEX-https://download.pytorch.org/whl/cpu}"
 
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # spinning threads slow everything on shared cores
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'headlift: %s\n' "$*" >&2; exit 1; }
 

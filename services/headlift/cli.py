@@ -25,6 +25,7 @@ from headlift.errors import (
     NotFoundError,
     WeightsError,
 )
+from headlift.settings import calm_threads
 
 GROUP = "headlift.commands"
 _MODULES = ("demo", "heads", "serve", "info", "bench", "settings")
@@ -40,6 +41,7 @@ _EXIT_CODES: tuple[tuple[type[HeadliftError], int], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    calm_threads()
     args = parser().parse_args(argv)
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr

@@ -25,6 +25,14 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _ELSEWHERE = {"HEADLIFT_VENV", "HEADLIFT_PYTHON", "HEADLIFT_TORCH_INDEX", "HEADLIFT_PROTO_BASE"}
 
 
+def calm_threads() -> None:
+    """Let OpenMP's threads sleep while they wait. Call before torch is loaded.
+
+    By default they spin, which on cores shared with anything else makes a step several times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def _setting(
     default: Any, about: str, *, low: float = -math.inf, high: float = math.inf, one_of: tuple[str, ...] = ()
 ) -> Any:
@@ -56,8 +64,8 @@ class Settings:
     threads: int = _setting(0, "Threads of one network; 0 leaves it to torch.", low=0, high=1024)
     crop_size: int = _setting(0, "Side of the portrait crop, pixels; 0 takes the network's own.", low=0, high=2048)
     refine_steps: int = _setting(100, "Refinement steps where a request does not say.", low=0, high=1000)
-    refine_size: int = _setting(256, "Side of the pictures that refinement compares, pixels.", low=16, high=2048)
-    refine_final_size: int = _setting(512, "The same in its last steps, pixels.", low=16, high=2048)
+    refine_size: int = _setting(192, "Side of the pictures that refinement compares, pixels.", low=16, high=2048)
+    refine_final_size: int = _setting(384, "The same in its last steps, pixels.", low=16, high=2048)
 
     # Limits
     picture_bytes_max: int = _setting(32 << 20, "Largest portrait, bytes.", low=1024, high=56 << 20)

@@ -17,7 +17,7 @@ from headlift.model.perchead import PercHead
 from headlift_trainer.datasets.synthetic import HeadBatch, SyntheticHeads
 from headlift_trainer.step import HeadCodes, crop_cameras
 
-_RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)  # relative to the mean feature energy
+_RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32
 
 
@@ -42,12 +42,13 @@ def fit_thumbnail_head(
     if head is None:
         raise ValueError(f"The model {model.config.name!r} has no thumbnail head; set encoder.thumbnail.")
     generator = torch.Generator().manual_seed(seed)
-    pictures, answers = [], []
+    thumbnail, gradient, answer_parts = [], [], []
     for _ in tqdm(range(0, samples, _BATCH), desc="thumbnails", unit="batch"):
         batch = data.sample(_BATCH, generator, views=views)
-        pictures.append(torch.nn.functional.adaptive_avg_pool2d(batch.picture, head.side))
-        answers.append(true_answers(batch, codes))
-    thumbnails, answer = torch.cat(pictures), torch.cat(answers)
+        thumbnail.append(torch.nn.functional.adaptive_avg_pool2d(batch.picture, head.side))
+        gradient.append(head.gradients(batch.picture))
+        answer_parts.append(true_answers(batch, codes))
+    thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
 
     flat = thumbnails.flatten(1)
     mean = flat.mean(0)
@@ -59,7 +60,8 @@ def fit_thumbnail_head(
     head.expand.weight.normal_(generator=generator).mul_(1.5)
     head.expand.bias.normal_(generator=generator).mul_(0.5)
 
-    features = torch.cat([head.features(part) for part in torch.split(thumbnails, 1024)]).double()
+    reduced = head.reduce(flat)
+    features = torch.cat([reduced, head.expand(reduced).relu(), gradients], 1).double()
     kept = len(features) * 9 // 10
     weight, offset = _best_ridge(features[:kept], answer[:kept].double(), features[kept:], answer[kept:].double())
     head.out.weight.copy_(weight.T)
@@ -75,15 +77,21 @@ def true_answers(batch: HeadBatch, codes: HeadCodes) -> Tensor:
 
 
 def _best_ridge(features: Tensor, answers: Tensor, held: Tensor, held_answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [f, a] and offsets [a] of the ridge that does best on what was held back."""
-    feature_mean, answer_mean = features.mean(0), answers.mean(0)
-    centered = features - feature_mean
-    gram, moment = centered.T @ centered, centered.T @ (answers - answer_mean)
-    energy = gram.diagonal().mean()
-    fits = []
+    """Weights [f, a] and offsets [a] of ridge regression on standardised features.
+
+    Each answer takes the ridge that does best for it on what was held back.
+    """
+    feature_mean, spread = features.mean(0), features.std(0).clamp_min(1e-6)
+    answer_mean = answers.mean(0)
+    standard = (features - feature_mean) / spread
+    values, vectors = torch.linalg.eigh(standard.T @ standard / len(standard))
+    moment = vectors.T @ (standard.T @ (answers - answer_mean) / len(standard))
+    probe = ((held - feature_mean) / spread) @ vectors
+    errors, weights = [], []
     for ridge in _RIDGES:
-        weight = torch.linalg.solve(gram + ridge * energy * torch.eye(len(gram), dtype=gram.dtype), moment)
-        offset = answer_mean - feature_mean @ weight
-        fits.append((float((held @ weight + offset - held_answers).square().mean()), weight, offset))
-    _, weight, offset = min(fits, key=lambda fit: fit[0])
-    return weight, offset
+        weights.append(moment / (values + ridge)[:, None])
+        errors.append((probe @ weights[-1] + answer_mean - held_answers).square().mean(0))
+    best = torch.stack(errors).argmin(0)
+    chosen = torch.stack(weights)[best, :, torch.arange(len(best))].T
+    weight = (vectors @ chosen) / spread[:, None]
+    return weight, answer_mean - feature_mean @ weight

@@ -43,15 +43,14 @@ class TrainConfig:
 
 
 def mini(hours: float = 1.5) -> TrainConfig:
-    """The shipped weights: camera and head code first, which need no decoder; then anchors directly, then pictures."""
+    """The shipped weights: camera and code in closed form, then the decoder on anchors directly, then on pictures."""
     minutes = hours * 60
     return TrainConfig(
         name="mini",
         model=named_config("mini"),
         stages=(
-            Stage("encoder", 1_000_000, 0.34 * minutes, batch_size=16, learning_rate=4e-4, patches=0),
-            Stage("anchors", 1_000_000, 0.32 * minutes, batch_size=8, learning_rate=6e-4, patches=256),
-            Stage("pictures", 1_000_000, 0.27 * minutes, batch_size=2, learning_rate=1.5e-4, patches=None, views=2),
+            Stage("anchors", 1_000_000, 0.5 * minutes, batch_size=8, learning_rate=3e-4, patches=256),
+            Stage("pictures", 1_000_000, 0.4 * minutes, batch_size=2, learning_rate=1.5e-4, patches=None, views=2),
         ),
-        sharpener_minutes=0.07 * minutes,
+        sharpener_minutes=0.1 * minutes,
     )

@@ -117,15 +117,9 @@ def run_stage(
     Calls `checkpoint`, with the averaged parameters in place, every `CHECKPOINT_MINUTES`.
     """
     generator = torch.Generator().manual_seed(seed)
-    named = {n: p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("sharpener")}
-    parameters = list(named.values())
-    # The global head corrects a first guess that is good already: at full rate its first steps would drown it.
-    groups = [
-        {"params": [p for n, p in named.items() if not n.startswith("encoder.head.")], "scale": 1.0},
-        {"params": [p for n, p in named.items() if n.startswith("encoder.head.")], "scale": 0.15},
-    ]
+    parameters = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("sharpener")]
     optimizer = torch.optim.AdamW(
-        groups, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+        parameters, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
     ema = Ema(model, config.ema_decay)
     weights = input_weights(data.pictures.shape[1])
@@ -138,7 +132,7 @@ def run_stage(
                 break
             rate = min(1, (step + 1) / config.warmup_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * rate * group["scale"]
+                group["lr"] = stage.learning_rate * rate
             batch = data.sample(stage.batch_size, generator, views=weights, targets=stage.views)
             loss, parts = training_loss(model, codes, batch, stage, config.camera_noise, generator)
             optimizer.zero_grad(set_to_none=True)

@@ -49,7 +49,8 @@ class EncoderConfig:
     estimates_camera: bool = False
     head_dim: int = 512  # hidden width of the head for camera and code, where there is one
     thumbnail: int = 0  # side of a small picture that a first guess of camera and code is made from; 0 makes none
-    thumbnail_features: int = 2048  # of that guess
+    thumbnail_features: int = 2048  # random features of that guess
+    gradient_cells: int = 16  # cells a side of its histograms of oriented gradients
 
     def __post_init__(self) -> None:
         _check_choices(self, stem=Stem, layer_convention=LayerConvention)
@@ -275,7 +276,7 @@ def _tiny() -> PercHeadConfig:
     encoder = EncoderConfig(
         image_size=32, patch_size=8, dim=32, depth=1, num_heads=2, stem="conv", sees_alpha=True,
         backbone=None, backbone_layers=(), fusion_dim=32, estimates_camera=True, head_dim=16,
-        thumbnail=8, thumbnail_features=32,
+        thumbnail=8, thumbnail_features=32, gradient_cells=4,
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=32, depth=2, num_heads=2, residual="standard", num_patches=32, gaussian_dim=8, s_init=0.4, s_max=0.08,

@@ -76,28 +76,46 @@ class GlobalHead(nn.Module):
 
 
 class ThumbnailHead(nn.Module):
-    """A first guess of code and pose from a small picture: random features over its principal components.
+    """A first guess of code and pose, linear in fixed features of a small picture.
 
-    Everything but the random features has a closed form, so that it is good before any gradient step; the
-    ``GlobalHead`` then learns what it misses. Ours; silent until filled.
+    Features: its principal components, random ReLU features of these (colour, hair, shape), and histograms of oriented
+    gradients (Dalal and Triggs, CVPR 2005), which hardly depend on light and skin (pose). Everything that is learned
+    has a closed form, so that the guess is good before any gradient step. Ours; silent until filled.
     """
 
     COMPONENTS = 256
+    BINS = 8  # orientations, of half a turn
+    CELL = 8  # pixels
 
     def __init__(self, config: EncoderConfig, width: int) -> None:
         super().__init__()
-        self.side = config.thumbnail
+        self.side, self.cells = config.thumbnail, config.gradient_cells
         pixels = 4 * self.side * self.side
         components = min(self.COMPONENTS, pixels)
         self.reduce = nn.Linear(pixels, components)
         self.expand = nn.Linear(components, config.thumbnail_features)
-        self.out = nn.Linear(components + config.thumbnail_features, width)
+        self.out = nn.Linear(components + config.thumbnail_features + self.BINS * self.cells**2, width)
         zero_init(self.out)
 
     def features(self, pixels: Tensor) -> Tensor:
         """[B, 4, S, S] RGB multiplied by alpha, and alpha -> what the guess is linear in, [B, f]."""
         components = self.reduce(_resize(pixels.float(), self.side).flatten(1))
-        return torch.cat([components, F.relu(self.expand(components))], -1)
+        return torch.cat([components, F.relu(self.expand(components)), self.gradients(pixels.float())], -1)
+
+    def gradients(self, pixels: Tensor) -> Tensor:
+        """Histograms of oriented gradients over mid grey, normalised among neighbouring cells: [B, bins * cells^2]."""
+        small = _resize(pixels, self.cells * self.CELL)
+        grey = (small[:, :3].mean(1, keepdim=True) + 0.5 * (1 - small[:, 3:])).clamp_min(0).sqrt()
+        padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+        dx = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+        dy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+        angle = torch.atan2(dy, dx) / torch.pi % 1 * self.BINS
+        bins = torch.arange(self.BINS, device=pixels.device).view(1, -1, 1, 1)
+        apart = (angle - bins).abs()
+        share = (1 - torch.minimum(apart, self.BINS - apart)).clamp_min(0)
+        cells = F.avg_pool2d(share * torch.hypot(dx, dy), self.CELL)
+        energy = F.avg_pool2d(cells.square().sum(1, keepdim=True), 3, 1, 1)
+        return (cells / (energy + 1e-4).sqrt()).flatten(1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 4, S, S] -> [B, K + 9]."""

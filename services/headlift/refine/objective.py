@@ -16,6 +16,7 @@ def picture_error(
     views: RenderedViews,
     image: Tensor,
     alpha: Tensor,
+    known: Tensor,
     background: Tensor,
     weights: tuple[float, ...],
     alpha_weight: float,
@@ -28,12 +29,13 @@ def picture_error(
         views: One rendered view.
         image: [3,H,W] premultiplied target.
         alpha: [1,H,W] target.
+        known: [1,H,W] 1 where the target counts, 0 past the photograph's border.
         background: [3] colour in 0..1.
         weights: Of the error at full, half, quarter size and so on.
         alpha_weight: Of the error of alpha.
     """
-    alpha_error = views.alpha - alpha
-    error = views.rgb - image - alpha_error * background[:, None, None]
+    alpha_error = (views.alpha - alpha) * known
+    error = (views.rgb - image) * known - alpha_error * background[:, None, None]
     total = alpha_weight * alpha_error.abs().mean()
     for level, weight in enumerate(weights):
         if level:

@@ -94,10 +94,12 @@ class _Target:
 
     def __init__(self, portrait: Portrait, size: int) -> None:
         self.size = min(size, portrait.size)
-        self.image, self.alpha = (
+        # Only pixels wholly inside the photograph count: what its border cuts off is not background.
+        self.image, self.alpha, known = (
             F.interpolate(t[None], size=(self.size, self.size), mode="area")[0]
-            for t in (portrait.image, portrait.alpha)
+            for t in (portrait.image, portrait.alpha, portrait.known())
         )
+        self.known = (known > 0.999).to(known)
 
 
 class Refine:
@@ -144,8 +146,8 @@ class Refine:
             own_camera = replace(camera, viewmats=camera.viewmats.detach().clone(), Ks=camera.Ks.detach().clone()).to(
                 device
             )
-            own_portrait = Portrait(
-                portrait.image.detach().clone(), portrait.alpha.detach().clone(), portrait.crop_from_source
+            own_portrait = replace(
+                portrait, image=portrait.image.detach().clone(), alpha=portrait.alpha.detach().clone()
             ).to(device)
             topology = Neighborhood(topology.neighbors.to(device), topology.mirror.to(device))
             change = Change(start, own_camera, topology.neighbors, self.settings)
@@ -175,7 +177,9 @@ class Refine:
             adam.clear()
             views = rasterize(change.gaussians(), change.camera().resized(target.size, target.size))
             background = torch.rand(3, generator=generator).to(target.image)
-            error = picture_error(views, target.image, target.alpha, background, s.scale_weights, s.alpha_weight)
+            error = picture_error(
+                views, target.image, target.alpha, target.known, background, s.scale_weights, s.alpha_weight
+            )
             error.backward()  # type: ignore[no-untyped-call]
             losses.append(float(error.detach()) + change.add_priors(roughness, hidden, topology.mirror))
             if progress is not None:
