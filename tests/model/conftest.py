@@ -53,8 +53,9 @@ def paper_config() -> PercHeadConfig:
     tiny = named_config("tiny")
     encoder = replace(tiny.encoder, stem="patchify", sees_alpha=False, estimates_camera=False)
     decoder = replace(
-        tiny.decoder, dim=32, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0
-    )
+        tiny.decoder, dim=32, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0,
+        code_doubt=0.0,
+    )  # fmt: skip
     return replace(tiny, name="tiny_paper", encoder=encoder, decoder=decoder, sharpener=None)
 
 

@@ -85,7 +85,13 @@ def sample_crop_jitter(
     roll = torch.stack(
         [torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1), torch.stack([zero, zero, one], -1)], 1
     )
-    ax, ay = torch.atan(dx / focal), torch.atan(dy / focal)
+    return CropJitter(grid, roll, scale, pan_and_tilt(dx / focal, dy / focal))
+
+
+def pan_and_tilt(dx: Tensor, dy: Tensor) -> Tensor:
+    """Turns [B, 3, 3] of cameras about their own centres that shift the picture by dx, dy [B], in focal lengths."""
+    ax, ay = torch.atan(dx), torch.atan(dy)
+    zero, one = torch.zeros_like(ax), torch.ones_like(ax)
     pan = torch.stack(
         [
             torch.stack([ax.cos(), zero, ax.sin()], -1),
@@ -102,7 +108,7 @@ def sample_crop_jitter(
         ],
         1,
     )
-    return CropJitter(grid, roll, scale, tilt @ pan)
+    return tilt @ pan
 
 
 def apply_crop_jitter(rgba: Tensor, viewmats: Tensor, jitter: CropJitter) -> tuple[Tensor, Tensor]:

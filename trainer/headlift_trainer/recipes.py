@@ -39,7 +39,7 @@ class TrainConfig:
     ema_decay: float = 0.995
     camera_noise: float = 0.02  # of the pose numbers that guidance is given, as an estimate would be off
     sharpener_minutes: float = 5.0
-    thumbnails: int = 16_000  # samples of the closed-form first guess, for models that have one
+    thumbnails: int = 14_000  # samples of the closed-form first guess, for models that have one
 
 
 def mini(hours: float = 1.5) -> TrainConfig:

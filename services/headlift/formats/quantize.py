@@ -13,6 +13,7 @@ from headlift.formats.cloud import Array
 
 Bytes = NDArray[np.uint8]
 
+_LARGEST = float(np.finfo(np.float32).max)
 _HALF_STEPS = 127  # a quaternion component takes 255 levels about 127, so that 0 is exact
 _STEP = np.float32(np.sqrt(0.5) / _HALF_STEPS)  # all but the largest component lie within +-sqrt(1/2)
 
@@ -25,7 +26,9 @@ def box_of(planes: Array) -> Array:  # [A, N] -> [2, A]
 def quantize_box(planes: Array, box: Array, top: int) -> Array:  # [A, N], [2, A] -> [A, N]
     """Whole numbers 0..top across the box; a flat plane gives 0."""
     size = box[1].astype(np.float64) - box[0]
-    factor = np.where(size > 0.0, top / np.where(size > 0.0, size, 1.0), 0.0)
+    # Flatter than this and the factor leaves float32's range; such a plane is flat for every purpose.
+    wide = size > top / _LARGEST
+    factor = np.where(wide, top / np.where(wide, size, 1.0), 0.0)
     values: Array = planes - box[0][:, None]
     values *= factor.astype(np.float32)[:, None]
     np.rint(values, out=values)

@@ -116,9 +116,9 @@ class Cameras(_Tensors):
             raise InvalidCameraError(f"Picture size {self.width}x{self.height} is outside 1..16384 pixels a side.")
         if not bool(torch.isfinite(self.viewmats).all() and torch.isfinite(self.Ks).all()):
             raise InvalidCameraError("A camera matrix holds values that are not finite.")
-        if c and float(self.Ks[:, [0, 1], [0, 1]].min()) <= 0.0:
+        if c and float(self.Ks.detach()[:, [0, 1], [0, 1]].min()) <= 0.0:
             raise InvalidCameraError("A focal length is not positive; Ks[0,0] and Ks[1,1] are pixels, > 0.")
-        if c and float(torch.linalg.det(self.viewmats[:, :3, :3].double()).abs().min()) < 1e-8:
+        if c and float(torch.linalg.det(self.viewmats.detach()[:, :3, :3].double()).abs().min()) < 1e-8:
             raise InvalidCameraError("A view matrix is singular; its upper-left 3x3 must be a rotation.")
         return self
 

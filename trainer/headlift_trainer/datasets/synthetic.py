@@ -123,9 +123,18 @@ class SyntheticHeads:
 
 
 def load_pictures(shards: Path, seed: int, appearance: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures [V, S, S, 4] and view matrices [V, 4, 4] of one generated head."""
+    """Pictures [V, S, S, 4] and view matrices [V, 4, 4] of one generated head.
+
+    The generator shifts some crops by their principal point; here a shift is a turn of the camera, so that every view
+    has the portrait crop's intrinsics.
+    """
     with np.load(path_of(shards, seed, appearance)) as shard:
-        return shard["rgba"], shard["viewmats"]
+        rgba, viewmats, Ks = shard["rgba"], shard["viewmats"], shard["Ks"]
+    half = rgba.shape[1] / 2
+    dx, dy = ((torch.from_numpy(Ks[:, :2, 2]) - half) / torch.from_numpy(Ks[:, [0, 1], [0, 1]])).unbind(-1)
+    turned = torch.from_numpy(viewmats)
+    turned[:, :3] = augment.pan_and_tilt(dx, dy) @ turned[:, :3]
+    return rgba, turned.numpy()
 
 
 def mirrored(batch: HeadBatch, chosen: Tensor, mirror: Tensor) -> HeadBatch:
