@@ -22,13 +22,15 @@ from headlift.model.config import DecoderConfig
 from headlift.model.guidance import ProjectedGuidance, Viewer, require_guidance
 from headlift.model.head_code import HeadCode
 from headlift.model.layers import CrossAttentionBlock, fourier_features, full_precision, zero_init
-from headlift.model.template import Template
+from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
 
 ATTRIBUTES = {"means": 3, "scales": 3, "quats": 4, "opacities": 1, "colors": 3}
 _DISC = (0.75, 0.75, 0.35)  # start scales over anchor spacing: discs along the normal that just close the surface
 _OPACITY_LOGIT = 2.2  # start opacity 0.90
 _LARGEST_STRETCH = 3.0
+_HAIR_DOUBT = 10.0  # looked-up Gaussians of hair that must agree before they speak for all of it
+_LARGEST_AREA = 4.0  # over the mean anchor's
 _LOOKUP_STRIDE = 8  # every how many-th Gaussian is looked up in the picture to correct the head code
 
 
@@ -44,6 +46,9 @@ class TemplateDecoder(nn.Module):
         self.spacing: Tensor
         for name in ("anchors", "normals", "spacing"):
             self.register_buffer(name, getattr(template, name).float().clone())
+        hair = (template.regions == Region.HAIR) | (template.regions == Region.SCALP)
+        self.hairy: Tensor
+        self.register_buffer("hairy", hair.float()[:, None], persistent=False)
         self._register_derived()
         self.register_load_state_dict_post_hook(_follow_anchors)  # type: ignore[no-untyped-call]
         self.embed_anchors = nn.Linear(self.anchor_features.shape[-1], config.dim)
@@ -88,9 +93,7 @@ class TemplateDecoder(nn.Module):
         coarse_means, coarse_colors = self.coarse(tokens)
         viewer = Viewer(*require_guidance(tokens), coarse_means) if self.guidance is not None else None
         if viewer is not None and tokens.code is not None and self.config.code_doubt:
-            code = self._corrected_code(tokens.code.float(), viewer, coarse_means, coarse_colors)
-            tokens = replace(tokens, code=code)
-            coarse_colors = self.coarse(tokens)[1]
+            tokens, coarse_colors = self._corrected(tokens, viewer, coarse_means, coarse_colors)
         coarse_means, coarse_colors = coarse_means[:, rows], coarse_colors[:, rows]
         queries = self._queries(tokens, viewer, coarse_means, patches)
         context_mask = None if bool(tokens.mask.all()) else tokens.mask
@@ -115,16 +118,31 @@ class TemplateDecoder(nn.Module):
             offsets, colors = self.head_code(tokens.code.float())
             return self.anchors + offsets, colors
 
-    @torch.no_grad()
-    def _corrected_code(self, code: Tensor, viewer: Viewer, coarse_means: Tensor, coarse_colors: Tensor) -> Tensor:
-        """The head code [B, K], its colour part moved so that it also explains what the picture shows."""
+    def _corrected(
+        self, tokens: ImageTokens, viewer: Viewer, coarse_means: Tensor, coarse_colors: Tensor
+    ) -> tuple[ImageTokens, Tensor]:
+        """The head code moved so that it also explains the colours that the picture shows, and its colours [B, N, 3].
+
+        What the code cannot explain of the hair as a whole, its mean, goes to all of the hair: hair comes in more
+        colours than a few components hold, and its back has the colour of its front.
+        """
         assert self.head_code is not None
+        assert tokens.code is not None
         rows = torch.arange(0, coarse_means.shape[1], _LOOKUP_STRIDE, device=coarse_means.device)
         with full_precision(coarse_means.device):
             seen = viewer.look(coarse_means[:, rows], self.normals[rows])
-            residual = seen.color - coarse_colors[:, rows]
-            change = self.head_code.color_correction(rows, residual, seen.weight, self.config.code_doubt)
-        return code + F.pad(change, (self.config.geometry_rank, 0))
+            # By area: anchors are dense on the face, and the hair's few must not be outvoted about the hair.
+            area = (self.spacing[rows] / self.spacing.mean()).square().clamp(max=_LARGEST_AREA)[:, None]
+            weight = seen.weight * area
+            change = self.head_code.color_correction(
+                rows, seen.color - coarse_colors[:, rows], weight, self.config.code_doubt
+            )
+            tokens = replace(tokens, code=tokens.code.float() + F.pad(change, (self.config.geometry_rank, 0)))
+            colors = self.coarse(tokens)[1]
+            of_hair = weight * self.hairy[rows]
+            left = (of_hair * (seen.color - colors[:, rows]).detach()).sum(1, keepdim=True)
+            left = left / (of_hair.sum(1, keepdim=True) + _HAIR_DOUBT)
+            return tokens, (colors + left * self.hairy).clamp(0, 1)
 
     def _rows_of(self, patches: Tensor | None) -> Tensor | slice:
         """Rows of the chosen patches' Gaussians."""

@@ -19,6 +19,7 @@ class Adam:
         *,
         betas: tuple[float, float] = (0.9, 0.97),
         eps: float = 1e-15,
+        floor: float = 0.0,
     ) -> None:
         """Take over the parameters.
 
@@ -27,9 +28,11 @@ class Adam:
             rates: One for each, in the parameter's unit: how far a step goes at most, nearly.
             betas: Memory of the first and of the second moment, 0..1.
             eps: Keeps the division finite; far below the gradients of a mean over pixels.
+            floor: Gradients below this share of their tensor's root mean square move in proportion instead of at full
+                rate: what the picture barely touches (grazing or hidden Gaussians) stays nearly where it was.
         """
         self._parameters, self._rates = list(parameters), list(rates)
-        self._betas, self._eps, self._steps = betas, eps, 0
+        self._betas, self._eps, self._floor, self._steps = betas, eps, floor, 0
         self._first = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
         self._second = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
 
@@ -51,5 +54,6 @@ class Adam:
                 continue
             first.lerp_(parameter.grad, 1 - beta1)
             second.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-            spread = second.sqrt().div_(correction2).add_(self._eps)
+            lowest = self._eps + self._floor * float(second.mean().sqrt()) / correction2
+            spread = second.sqrt().div_(correction2).add_(lowest)
             parameter.addcdiv_(first, spread, value=-share * rate / correction1)

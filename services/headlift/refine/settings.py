@@ -32,6 +32,8 @@ class RefineSettings:
     camera_turn_rate: float = 0.001  # rad
     camera_shift_rate: float = 0.0005  # m
 
+    gradient_floor: float = 0.5  # of a gradient's root mean square, below which steps shrink in proportion
+
     scale_weights: tuple[float, ...] = (1.0, 0.7, 0.5)  # of the L1 error at full, half, quarter size ...
     alpha_weight: float = 0.3
     smooth_means: float = 10.0  # of squared differences to the neighbours' mean, offsets in cm

@@ -170,7 +170,7 @@ class Refine:
         hidden = (1 - seen) * seen[topology.mirror]
         roughness = Roughness(topology.neighbors)
         generator = torch.Generator().manual_seed(s.seed)
-        adam = Adam(*change.parameters())
+        adam = Adam(*change.parameters(), floor=s.gradient_floor)
         losses: list[float] = []
         for step in range(s.steps):
             target = targets[step >= first_final]
