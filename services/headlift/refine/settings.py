@@ -36,12 +36,12 @@ class RefineSettings:
 
     scale_weights: tuple[float, ...] = (1.0, 0.7, 0.5)  # of the L1 error at full, half, quarter size ...
     alpha_weight: float = 0.3
-    smooth_means: float = 10.0  # of squared differences to the neighbours' mean, offsets in cm
-    smooth_colors: float = 0.1
+    smooth_means: float = 40.0  # of squared differences to the neighbours' mean, offsets in cm
+    smooth_colors: float = 2.0
     smooth_scales: float = 0.1
     smooth_opacities: float = 0.02
     pull_means: float = 0.01  # towards the start, offsets in cm
-    pull_others: float = 0.0002
+    pull_others: float = 0.002
     mirror_colors: float = 0.005  # of what the camera does not see, towards the mirrored side
 
     max_offset: float = 0.02  # m

@@ -1,0 +1,101 @@
+"""The shipped weights: loadable, described, and a head of the person in the picture."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import headlift.weights
+from headlift.model.cameras import orbit_cameras
+from headlift.model.checkpoint import load_checkpoint, weights_hash
+from headlift.model.config import named_config
+from headlift.model.perchead import PercHead
+from headlift.model.splat import rasterize
+from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.preprocess import Preprocess
+from headlift.refine import Neighborhood, Refine, RefineSettings
+from headlift.serving.compose import EncoderCamera
+
+FOLDER = Path(headlift.weights.__file__).parent
+MINI = FOLDER / "mini.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model() -> PercHead:
+    return load_checkpoint(MINI, expect=named_config("mini"))[0].eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def portrait(model: PercHead) -> Portrait:
+    from skimage.data import astronaut
+
+    buffer = io.BytesIO()
+    Image.fromarray(astronaut()).save(buffer, "PNG")
+    return Preprocess(camera_estimator=EncoderCamera(model, torch.device("cpu")), size=512)(buffer.getvalue()).portrait
+
+
+@pytest.fixture(scope="module")
+def head(model: PercHead, portrait: Portrait) -> tuple[Gaussians, Cameras]:
+    tokens = model.encode(portrait.image[None], portrait.alpha[None], portrait.camera)
+    assert tokens.camera is not None
+    return model.decode(tokens)[0], tokens.camera
+
+
+def test_the_weights_are_small_and_their_card_names_them() -> None:
+    assert MINI.stat().st_size < 60e6
+    assert weights_hash(MINI) in (FOLDER / "MODEL_CARD.md").read_text()
+
+
+def test_the_weights_say_where_they_come_from() -> None:
+    provenance = load_checkpoint(MINI)[1]
+    assert provenance.license == "Apache-2.0"
+    assert provenance.data
+    assert provenance.samples > 0
+
+
+def test_the_astronaut_is_seen_from_the_front(portrait: Portrait) -> None:
+    assert portrait.camera is not None
+    camera = portrait.camera
+    forward = camera.viewmats[0, 2, :3]
+    assert float(-forward[2]) > np.cos(np.radians(25))
+
+
+def test_the_head_covers_the_matte_of_its_portrait(portrait: Portrait, head: tuple[Gaussians, Cameras]) -> None:
+    gaussians, camera = head
+    alpha = rasterize(gaussians, camera).alpha[0] > 0.5
+    matte = (portrait.alpha > 0.5) & (portrait.known() > 0.5)
+    assert float((alpha & matte).sum() / matte.sum()) > 0.85
+
+
+def test_the_head_is_closed_all_around(head: tuple[Gaussians, Cameras]) -> None:
+    views = rasterize(head[0], orbit_cameras([0, 45, 90, 135, 180, 225, 270, 315], width=128, height=128))
+    middle = views.alpha[:, 0, 40:76, 50:78]
+    assert float(middle.min()) > 0.9
+
+
+def test_hidden_hair_has_the_colour_of_the_visible_hair(portrait: Portrait, head: tuple[Gaussians, Cameras]) -> None:
+    eyes_to_top = portrait.image[:, 70:120, 220:300]  # the fringe, above the eyes at 45 % of the crop
+    seen = eyes_to_top.flatten(1).median(1).values
+    back = rasterize(head[0], orbit_cameras([180.0], width=128, height=128)).rgb[0, :, 30:60, 50:78].flatten(1)
+    assert float((back.median(1).values - seen).abs().max()) < 0.25
+
+
+def test_refinement_brings_the_input_view_to_the_portrait(
+    model: PercHead, portrait: Portrait, head: tuple[Gaussians, Cameras]
+) -> None:
+    gaussians, camera = head
+    graph = Neighborhood(model.template.neighbors, model.template.mirror)
+    result = Refine(RefineSettings(steps=60))(gaussians, portrait, camera, topology=graph)
+
+    def psnr(g: Gaussians, c: Cameras) -> float:
+        error = (rasterize(g, c).rgb[0] - portrait.image).square().mean()
+        return float(-10 * torch.log10(error))
+
+    before, after = psnr(gaussians, camera), psnr(result.gaussians, result.camera)
+    assert after > before + 3
+    assert after > 22
