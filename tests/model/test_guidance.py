@@ -85,7 +85,9 @@ def test_samples_are_pixel_values_at_pixel_centres() -> None:
 
 
 def test_seen_colours_come_from_the_picture_and_hidden_ones_do_not(template: Template) -> None:
-    model = PercHead(named_config("tiny"), template).eval()
+    tiny = named_config("tiny")
+    config = replace(tiny, decoder=replace(tiny.decoder, code_doubt=0.0))  # the code alone speaks for what is hidden
+    model = PercHead(config, template).eval()
     with torch.no_grad():
         model.decoder.guidance.pixel_mlp.fc2.bias[3] = 20.0  # type: ignore[union-attr]  # the gate is wide open
     red = torch.zeros(1, 3, 64, 64)

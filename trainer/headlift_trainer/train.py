@@ -221,8 +221,7 @@ def train(
         checkpoint()
     if model.encoder.thumbnail_head is not None:
         # Gradient steps on thousands of inputs at a network's rate undo the closed form within a few steps (measured:
-        # the camera's error quadrupled). The global head, which would have to learn the little that is left, waits
-        # for runs with more samples.
+        # the camera's error quadrupled). The global head waits for runs with more samples.
         model.encoder.thumbnail_head.requires_grad_(False)
         if model.encoder.head is not None:
             model.encoder.head.requires_grad_(False)

@@ -104,7 +104,7 @@ class FileStore:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary, path)
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # mkdir says the latter when the folder goes while it looks
                 if attempt == _RETRIES - 1:
                     raise
             else:
