@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import headlift.weights
+from headlift import formats
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.config import named_config
@@ -99,3 +100,13 @@ def test_refinement_brings_the_input_view_to_the_portrait(
     before, after = psnr(gaussians, camera), psnr(result.gaussians, result.camera)
     assert after > before + 3
     assert after > 22
+
+
+@pytest.mark.parametrize(("kind", "least"), [("wire", 60.0), ("spz", 45.0), ("splat", 45.0)])
+def test_a_real_head_survives_a_round_trip_through_files(
+    head: tuple[Gaussians, Cameras], kind: formats.Format, least: float
+) -> None:
+    cameras = orbit_cameras([0.0, 60.0, 180.0], width=256, height=256)
+    back = formats.read(formats.write(head[0], kind), kind)
+    error = (rasterize(back, cameras).rgb - rasterize(head[0], cameras).rgb).square().mean()
+    assert float(-10 * torch.log10(error)) >= least
