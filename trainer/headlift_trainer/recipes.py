@@ -20,7 +20,7 @@ class Stage:
     minutes: float
     batch_size: int
     learning_rate: float
-    patches: int | None  # template patches decoded per step; 0 trains the encoder alone; None is all, for splatting
+    patches: int | None  # template patches decoded per step; None is all, which splatting needs
     views: int = 0  # further pictures per head to splat against; 0 supervises anchors only
     anchor_weight: float = 1.0  # of the direct supervision of anchors
 

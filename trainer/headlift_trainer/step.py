@@ -75,8 +75,7 @@ def training_loss(
         tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
     assert tokens.code is not None
     parts = {"camera": camera_loss(tokens, batch), "code": codes.loss(tokens.code.float(), batch.means, batch.colors)}
-    if stage.patches != 0:
-        parts |= decoder_losses(model, tokens, batch, stage, generator)
+    parts |= decoder_losses(model, tokens, batch, stage, generator)
     total = torch.stack(list(parts.values())).sum()
     return total, {name: float(value.detach()) for name, value in parts.items()}
 

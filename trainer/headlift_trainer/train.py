@@ -78,6 +78,10 @@ class Ema:
         finally:
             self._copy(kept)
 
+    def keep(self) -> None:
+        """Leave the averaged parameters in the module."""
+        self._copy(self.shadow)
+
     @torch.no_grad()
     def _copy(self, values: dict[str, Tensor]) -> None:
         for name, p in self._parameters.items():
@@ -155,7 +159,7 @@ def run_stage(
                 )
                 with log.open("a") as file:
                     file.write(json.dumps({"stage": stage.name, "step": step, "done": round(done, 4)} | running) + "\n")
-    ema._copy(ema.shadow)
+    ema.keep()
 
 
 def train_sharpener(model: PercHead, data: SyntheticHeads, minutes: float, seed: int) -> None:
@@ -185,7 +189,7 @@ def train_sharpener(model: PercHead, data: SyntheticHeads, minutes: float, seed:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         ema.update()
-    ema._copy(ema.shadow)
+    ema.keep()
 
 
 def train(
