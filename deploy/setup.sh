@@ -50,6 +50,15 @@ setup() {
     # shellcheck disable=SC2086 -- options are words
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check $options -c "$ROOT/deploy/constraints.txt" torch torchvision 2> >(grep -v '^WARNING: Location' >&2) ||
       die "pip could not install torch and torchvision; see the message above."
+    case ",$extras," in
+      *,dev,* | *,sam2,*)
+        # In an environment of its own its build would fetch torch again. The tests that need it skip without it.
+        say "Installing sam2, whose image encoder is one of the losses"
+        { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c "$ROOT/deploy/constraints.txt" 'setuptools>=80' wheel &&
+          SAM2_BUILD_CUDA=0 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation -c "$ROOT/deploy/constraints.txt" 'sam2==1.1.0' 2> >(grep -v '^WARNING: Location' >&2); } ||
+          say "sam2 could not be installed; its tests will say so."
+        ;;
+    esac
     say "Installing headlift[$extras] and what it needs"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c "$ROOT/deploy/constraints.txt" -e "$ROOT[$extras]" 2> >(grep -v '^WARNING: Location' >&2) ||
       die "pip could not install headlift; see the message above."

@@ -10,10 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from headlift.model.checkpoint import Provenance, save_checkpoint
+from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from headlift.model.config import named_config
+from headlift.model.edit import EditModel, named_edit_config
+from headlift.model.edit_checkpoint import save_edit
 from headlift.model.perchead import PercHead
+from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
+
+# Real servers (tests/servers) for whoever needs one: they start when the first test asks.
+pytest_plugins = ["real_cluster", "real_ray", "real_redis", "real_s3"]
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +29,24 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(path, PercHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_edit_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Editing weights of the size ``tiny`` with random numbers, for ``tiny_checkpoint``."""
+    perchead, _ = load_checkpoint(tiny_checkpoint)
+    config, net = named_edit_config("tiny"), perchead.encoder.headnet
+    assert config.style is not None
+    assert net is not None
+    torch.manual_seed(1)
+    model = EditModel(config, perchead)
+    assert model.encoder.painter is not None
+    for weight in model.encoder.painter.class_colors.parameters():
+        weight.data *= 8  # so that looks differ by more than what counts as noise
+    style = StyleModel(config.style, Vocabulary(("hair", "red", "black", "long", "hat")), feature_width(net.config))
+    path = tmp_path_factory.mktemp("weights") / "tiny_edit.safetensors"
+    save_edit(path, model, style, Provenance(description="random"))
     return path
 
 

@@ -1,11 +1,15 @@
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headlift import codec
-from headlift.errors import InvalidCameraError
-from headlift.v1 import camera_pb2
+from headlift.errors import FormatError, InvalidCameraError
+from headlift.model.cameras import orbit_camera
+from headlift.model.types import Cameras, ImageTokens, Portrait
+from headlift.v1 import camera_pb2, tensor_pb2
 
 ANGLE = st.floats(-180, 180)
 
@@ -59,3 +63,53 @@ def test_a_bad_angle_names_its_field(field, value):
     with pytest.raises(InvalidCameraError) as caught:
         codec.orbit(camera_pb2.OrbitPose(**{field: value}), 64, 64)
     assert caught.value.field == field
+
+
+# -- what flows between stages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool]
+)
+def test_a_tensor_travels_to_the_last_bit_whatever_it_is_made_of(dtype):
+    tensor = (torch.arange(24).reshape(2, 3, 4) % 2).to(dtype).transpose(0, 2)
+    message = codec.message_from_tensor(tensor)
+    assert message.shape == [4, 3, 2]
+    if dtype.is_floating_point or dtype is torch.bool:
+        kind = "float" if dtype.is_floating_point else "bool"
+        back = codec.tensor_from_message(message, "it", 4, 3, -1, kind=kind)
+        assert back.dtype == dtype
+        assert torch.equal(back, tensor)
+
+
+def test_a_tensor_that_is_not_what_it_says_is_refused():
+    whole = codec.message_from_tensor(torch.ones(2, 3))
+    nan = {"data": b"\xff" * 24}
+    cases = {"type": {"dtype": 0}, "shape": {"shape": [3, 2]}, "bytes": {"data": b"1234"}, "finite": nan}
+    for word, change in cases.items():
+        message = tensor_pb2.Tensor(**({"dtype": whole.dtype, "shape": whole.shape, "data": whole.data} | change))
+        with pytest.raises(FormatError, match=word) as caught:
+            codec.tensor_from_message(message, "a.b", 2, 3)
+        assert caught.value.field == "a.b"
+
+
+def test_portraits_and_tokens_come_back_as_they_went():
+    camera = orbit_camera(20.0, size=32)
+    crop = torch.rand(2, 3, dtype=torch.float64)
+    portrait = Portrait(torch.rand(3, 32, 32), torch.rand(1, 32, 32), crop, camera, (640, 480))
+    tokens = ImageTokens(
+        torch.rand(1, 5, 8), torch.rand(1, 5) > 0.5, torch.rand(1, 5, 2), camera=camera, pose=torch.rand(1, 9)
+    )
+    for sent, back in (
+        (portrait, codec.portrait_from_message(codec.message_from_portrait(portrait))),
+        (tokens, codec.tokens_from_message(codec.message_from_tokens(tokens))),
+    ):
+        for field in fields(sent):
+            a, b = getattr(sent, field.name), getattr(back, field.name)
+            if isinstance(a, Cameras):
+                assert torch.equal(a.viewmats, b.viewmats)
+                assert torch.equal(a.Ks, b.Ks)
+            elif isinstance(a, torch.Tensor):
+                assert torch.equal(a, b)
+            else:
+                assert a == b

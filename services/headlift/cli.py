@@ -1,8 +1,8 @@
 """``headlift``: every command, its exit codes, and errors in words.
 
-Exit codes: 0 done; 1 a fault of ours; 2 wrong usage; 3 the input cannot be used; 4 the server or the store cannot
-serve now; 5 weights or a backend are missing; 130 interrupted. Further commands come from installed packages through
-the entry-point group ``headlift.commands`` (functions that take argparse's subparsers).
+Exit codes: 0 done; 1 a fault of ours; 2 wrong usage; 3 the input or the credential cannot be used; 4 the server or
+the store cannot serve now; 5 weights or a backend are missing; 130 interrupted. Further commands come from installed
+packages through the entry-point group ``headlift.commands`` (functions that take argparse's subparsers).
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from headlift.errors import (
     HeadliftError,
     InvalidInputError,
     NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     WeightsError,
 )
 from headlift.settings import calm_threads
 
 GROUP = "headlift.commands"
-_MODULES = ("demo", "heads", "serve", "info", "bench", "settings")
+_MODULES = ("demo", "heads", "edits", "batch", "live", "serve", "top", "keys", "info", "bench", "plan", "settings")
 _EXIT_CODES: tuple[tuple[type[HeadliftError], int], ...] = (
     (InvalidInputError, 3),
     (NotFoundError, 3),
     (ConflictError, 3),
+    (UnauthenticatedError, 3),
+    (PermissionDeniedError, 3),
     (WeightsError, 5),
     (BackendUnavailableError, 5),
     (HeadliftError, 4),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from headlift.errors import InvalidCameraError
+from headlift.errors import FormatError, InvalidCameraError
 from headlift.model.cameras import orbit_cameras
-from headlift.model.types import DISTANCE, Cameras, Gaussians
-from headlift.v1 import camera_pb2, head_pb2
+from headlift.model.types import DISTANCE, Cameras, Gaussians, ImageTokens, Portrait
+from headlift.v1 import camera_pb2, head_pb2, stage_pb2, tensor_pb2
 
 DISTANCE_LIMITS_M = (0.15, 20.0)
 FOV_LIMITS_DEG = (1.0, 170.0)
@@ -17,6 +20,19 @@ ANGLE_LIMIT_DEG = 3600.0
 _OFFSET_MAX_M = 1000.0
 _FOCAL_MAX_PX = 1e7
 _ROTATION_TOLERANCE = 1e-3
+PORTRAIT_SIDES = (16, 2048)  # px
+_AXES_MAX = 8
+_DTYPES = {
+    tensor_pb2.DATA_TYPE_FLOAT32: torch.float32,
+    tensor_pb2.DATA_TYPE_FLOAT16: torch.float16,
+    tensor_pb2.DATA_TYPE_BFLOAT16: torch.bfloat16,
+    tensor_pb2.DATA_TYPE_FLOAT64: torch.float64,
+    tensor_pb2.DATA_TYPE_INT64: torch.int64,
+    tensor_pb2.DATA_TYPE_UINT8: torch.uint8,
+    tensor_pb2.DATA_TYPE_BOOL: torch.bool,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_OPTIONAL_TOKENS = {"code": (1, -1), "pixels": (1, 4, -1, -1), "pose": (1, 9), "parsing": (1, 6, -1, -1)}
 
 
 def cameras_from_messages(messages: Sequence[camera_pb2.Camera], width: int, height: int) -> Cameras:
@@ -110,3 +126,144 @@ def _check(field: str, value: float, low: float, high: float, unit: str) -> None
 
 def _bad(field: str, wanted: str) -> InvalidCameraError:
     return InvalidCameraError(f"{field} cannot be used: {wanted}.", field=field)
+
+
+# -- what flows between stages ----------------------------------------------------------------------------------------
+
+
+def message_from_tensor(tensor: Tensor) -> tensor_pb2.Tensor:
+    """A tensor of any device and layout as it is, to the last bit."""
+    plain = tensor.detach().cpu().contiguous()
+    data = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return tensor_pb2.Tensor(dtype=_DTYPE_NAMES[plain.dtype], shape=list(plain.shape), data=data)
+
+
+def tensor_from_message(message: tensor_pb2.Tensor, field: str, *shape: int, kind: str = "float") -> Tensor:
+    """The tensor, on the CPU; its memory is its own.
+
+    Args:
+        message: What came.
+        field: Its dotted path, for the error.
+        shape: Length that each axis must have; -1 takes any.
+        kind: ``float`` or ``bool``.
+
+    Raises:
+        FormatError: Another kind of number, another shape, too few or too many bytes, or numbers that are not finite.
+    """
+    dtype, found = _DTYPES.get(message.dtype), tuple(message.shape)
+    if dtype is None or (dtype.is_floating_point if kind == "float" else dtype is torch.bool) is False:
+        wanted = "floats" if kind == "float" else "booleans"
+        raise FormatError(f"{field} is of type {message.dtype}; {wanted} are needed.", field=field)
+    if len(found) != len(shape) or any(n < 0 or w not in (n, -1) for n, w in zip(found, shape, strict=True)):
+        wanted = "x".join("n" if w == -1 else str(w) for w in shape)
+        raise FormatError(f"{field} has the shape {list(found[:_AXES_MAX])}; {wanted} is needed.", field=field)
+    size = math.prod(found) * dtype.itemsize
+    if len(message.data) != size:
+        raise FormatError(f"{field} has {len(message.data)} bytes; its type and shape need {size}.", field=field)
+    if not size:
+        return torch.zeros(found, dtype=dtype)
+    if dtype is torch.bool:  # other bytes than 0 and 1 would be undefined behaviour
+        return torch.frombuffer(bytearray(message.data), dtype=torch.uint8).view(found) != 0
+    tensor = torch.frombuffer(bytearray(message.data), dtype=dtype).view(found)
+    if not bool(torch.isfinite(tensor).all()):
+        raise FormatError(f"{field} holds numbers that are not finite.", field=field)
+    return tensor
+
+
+def message_from_cameras(cameras: Cameras) -> stage_pb2.CameraSet:
+    """All cameras of a set."""
+    return stage_pb2.CameraSet(
+        view_matrices=message_from_tensor(cameras.viewmats),
+        intrinsics=message_from_tensor(cameras.Ks),
+        width_px=cameras.width,
+        height_px=cameras.height,
+    )
+
+
+def cameras_from_message(message: stage_pb2.CameraSet, field: str, count: int = -1) -> Cameras:
+    """Inverse of ``message_from_cameras``.
+
+    Raises:
+        FormatError: The tensors do not fit, or are not ``count``.
+        InvalidCameraError: No picture can be taken with them.
+    """
+    viewmats = tensor_from_message(message.view_matrices, f"{field}.view_matrices", count, 4, 4)
+    Ks = tensor_from_message(message.intrinsics, f"{field}.intrinsics", len(viewmats), 3, 3)
+    try:
+        return Cameras(viewmats, Ks, message.width_px, message.height_px).validate()
+    except InvalidCameraError as error:
+        error.field = field
+        raise
+
+
+def message_from_portrait(portrait: Portrait) -> stage_pb2.Portrait:
+    """A portrait as it is, to the last bit."""
+    width, height = portrait.source_size or (0, 0)
+    return stage_pb2.Portrait(
+        image=message_from_tensor(portrait.image),
+        alpha=message_from_tensor(portrait.alpha),
+        crop_from_source=message_from_tensor(portrait.crop_from_source),
+        camera=message_from_cameras(portrait.camera) if portrait.camera is not None else None,
+        source_width_px=width,
+        source_height_px=height,
+    )
+
+
+def portrait_from_message(message: stage_pb2.Portrait, field: str = "portrait") -> Portrait:
+    """Inverse of ``message_from_portrait``.
+
+    Raises:
+        FormatError: The tensors do not fit together, or hold what is no picture.
+        InvalidCameraError: The camera cannot have taken a picture.
+    """
+    image = tensor_from_message(message.image, f"{field}.image", 3, -1, -1)
+    side = image.shape[-1]
+    if image.shape[-2] != side or not PORTRAIT_SIDES[0] <= side <= PORTRAIT_SIDES[1]:
+        raise FormatError(
+            f"{field}.image is {side}x{image.shape[-2]}; it must be square, {PORTRAIT_SIDES[0]}..{PORTRAIT_SIDES[1]}.",
+            field=f"{field}.image",
+        )
+    alpha = tensor_from_message(message.alpha, f"{field}.alpha", 1, side, side)
+    for name, values in (("image", image), ("alpha", alpha)):
+        low, high = (float(v) for v in values.aminmax())
+        if low < 0.0 or high > 1.0:
+            raise FormatError(f"{field}.{name} spans {low:.3g}..{high:.3g}; it must lie in 0..1.", field=field)
+    crop = tensor_from_message(message.crop_from_source, f"{field}.crop_from_source", 2, 3)
+    camera = cameras_from_message(message.camera, f"{field}.camera", 1) if message.HasField("camera") else None
+    size = (message.source_width_px, message.source_height_px)
+    return Portrait(image, alpha, crop, camera, size if min(size) > 0 else None)
+
+
+def message_from_tokens(tokens: ImageTokens) -> stage_pb2.ImageTokens:
+    """Tokens as they are, to the last bit."""
+    message = stage_pb2.ImageTokens()
+    for name in ("tokens", "mask", "positions", *_OPTIONAL_TOKENS):
+        if (tensor := getattr(tokens, name)) is not None:
+            getattr(message, name).CopyFrom(message_from_tensor(tensor))
+    if tokens.camera is not None:
+        message.cameras.CopyFrom(message_from_cameras(tokens.camera))
+    return message
+
+
+def tokens_from_message(message: stage_pb2.ImageTokens, field: str = "tokens") -> ImageTokens:
+    """Inverse of ``message_from_tokens``, for one portrait (B = 1).
+
+    Raises:
+        FormatError: The tensors do not fit together.
+        InvalidCameraError: The camera cannot have taken a picture.
+    """
+    tokens = tensor_from_message(message.tokens, f"{field}.tokens", 1, -1, -1)
+    count = tokens.shape[1]
+    present = {descriptor.name for descriptor, _ in message.ListFields()}
+    further: dict[str, Any] = {
+        name: tensor_from_message(getattr(message, name), f"{field}.{name}", *shape)
+        for name, shape in _OPTIONAL_TOKENS.items()
+        if name in present
+    }
+    return ImageTokens(
+        tokens=tokens,
+        mask=tensor_from_message(message.mask, f"{field}.mask", 1, count, kind="bool"),
+        positions=tensor_from_message(message.positions, f"{field}.positions", 1, count, 2),
+        camera=cameras_from_message(message.cameras, f"{field}.cameras", 1) if message.HasField("cameras") else None,
+        **further,
+    )

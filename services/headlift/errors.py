@@ -13,15 +13,20 @@ The tree::
     │   └── FormatError                a file or message that is not what it claims to be
     ├── NotFoundError              no such thing (or not yours)  NOT_FOUND
     ├── ConflictError              request_id reused, name taken ALREADY_EXISTS
+    ├── UnauthenticatedError       no credential, or a bad one   UNAUTHENTICATED
+    ├── PermissionDeniedError      known, but not for this       PERMISSION_DENIED
     ├── WeightsError               a network cannot be loaded    FAILED_PRECONDITION
     │   ├── MissingWeightsError        the file is not there: says which, and where to get it
     │   ├── CorruptWeightsError        the file is there, its hash or layout is wrong
     │   └── IncompatibleWeightsError   a checkpoint of another configuration
     ├── BackendUnavailableError    nothing can compute this here FAILED_PRECONDITION
     ├── OverloadedError            come back later               RESOURCE_EXHAUSTED
+    │   └── RateLimitError             the tenant asks too often, by its own limits
+    ├── QuotaError                 the tenant has all it may     RESOURCE_EXHAUSTED
     ├── StoreError                 the store failed              UNAVAILABLE
     │   ├── CorruptBlobError           a checksum does not match    DATA_LOSS
     │   └── StoreFullError             no space left                RESOURCE_EXHAUSTED
+    ├── StageUnavailableError      who computed went away        UNAVAILABLE
     ├── DeadlineError              the time given is over        DEADLINE_EXCEEDED
     ├── CancelledError             the caller went away          CANCELLED
     └── ServerError                the server's answer, as the client saw it
@@ -126,6 +131,20 @@ class ConflictError(HeadliftError):
     default_reason = "CONFLICT"
 
 
+class UnauthenticatedError(HeadliftError):
+    """No credential came with the call, or it is wrong, expired or revoked."""
+
+    code = "UNAUTHENTICATED"
+    default_reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(HeadliftError):
+    """The credential is good but does not allow this."""
+
+    code = "PERMISSION_DENIED"
+    default_reason = "PERMISSION_DENIED"
+
+
 class WeightsError(HeadliftError):
     """A network's weights cannot be used."""
 
@@ -164,9 +183,22 @@ class OverloadedError(HeadliftError):
     code = "RESOURCE_EXHAUSTED"
     default_reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, metadata=metadata)
         self.retry_after_s = retry_after_s
+
+
+class RateLimitError(OverloadedError):
+    """The tenant is over its own rate; the server itself may have room."""
+
+    default_reason = "RATE_LIMITED"
+
+
+class QuotaError(HeadliftError):
+    """The tenant has all that it may have; waiting does not help, deleting or a larger quota does."""
+
+    code = "RESOURCE_EXHAUSTED"
+    default_reason = "QUOTA_EXCEEDED"
 
 
 class StoreError(HeadliftError):
@@ -188,6 +220,13 @@ class StoreFullError(StoreError):
 
     code = "RESOURCE_EXHAUSTED"
     default_reason = "STORE_FULL"
+
+
+class StageUnavailableError(HeadliftError):
+    """Whoever computed a stage went away, and so did the one that was asked instead; nothing was stored."""
+
+    code = "UNAVAILABLE"
+    default_reason = "STAGE_UNAVAILABLE"
 
 
 class DeadlineError(HeadliftError):

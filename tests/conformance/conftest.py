@@ -15,9 +15,10 @@ from grpc_status import rpc_status
 
 from headlift.model.splat import available_backends
 from headlift.serving.background import BackgroundServer
+from headlift.serving.compose import Computing, compose
 from headlift.settings import Settings
+from headlift.v1 import edit_service_pb2_grpc, head_service_pb2_grpc
 from headlift.v1 import head_service_pb2 as pb
-from headlift.v1 import head_service_pb2_grpc
 
 OPTIONS = [("grpc.max_receive_message_length", 80 << 20), ("grpc.max_send_message_length", 80 << 20)]
 
@@ -29,7 +30,15 @@ class Runtime:
     address: str
     channel: grpc.Channel
     stub: Any
+    edits: Any  # the stub of EditService
     blob_keys: Callable[[str], list[str]]  # every stored key below a prefix
+
+
+def seen(server: BackgroundServer, channel: grpc.Channel) -> Runtime:
+    """A server from outside."""
+    stub = head_service_pb2_grpc.HeadServiceStub(channel)
+    edits = edit_service_pb2_grpc.EditServiceStub(channel)
+    return Runtime(server.address, channel, stub, edits, lambda prefix: list(server.service.store.list(prefix)))
 
 
 @contextmanager
@@ -39,24 +48,45 @@ def embedded(settings: Settings) -> Iterator[Runtime]:
         BackgroundServer(replace(settings, port=0)) as server,
         grpc.insecure_channel(server.address, OPTIONS) as channel,
     ):
-        stub = head_service_pb2_grpc.HeadServiceStub(channel)
-        yield Runtime(server.address, channel, stub, lambda prefix: list(server.service.store.list(prefix)))
+        yield seen(server, channel)
 
 
-RUNTIMES: dict[str, Callable[[Settings], AbstractContextManager[Runtime]]] = {"embedded": embedded}
+def in_ray(computing: Computing) -> Start:
+    """The same server with its stages in Ray; the application is shared, the server and its stores are not."""
+
+    @contextmanager
+    def start(settings: Settings) -> Iterator[Runtime]:
+        with (
+            BackgroundServer(replace(settings, port=0), compose(settings, computing=computing)) as server,
+            grpc.insecure_channel(server.address, OPTIONS) as channel,
+        ):
+            yield seen(server, channel)
+
+    return start
+
+
+Start = Callable[[Settings], AbstractContextManager[Runtime]]
+RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Start]] = {
+    "embedded": lambda _: embedded,
+    "ray-fused": lambda request: in_ray(request.getfixturevalue("ray_app")("fused")),
+    "ray-split": lambda request: in_ray(request.getfixturevalue("ray_app")("split")),
+}
 
 
 @pytest.fixture(scope="session", params=list(RUNTIMES))
-def start(request: pytest.FixtureRequest) -> Callable[[Settings], AbstractContextManager[Runtime]]:
+def start(request: pytest.FixtureRequest) -> Start:
     """Starts the runtime under test."""
-    return RUNTIMES[request.param]
+    return RUNTIMES[request.param](request)
 
 
 @pytest.fixture(scope="session")
-def settings(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A tiny network; refinement only where it is asked for."""
+def settings(
+    start: Start, tiny_checkpoint: Path, tiny_edit_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """A tiny network and a store that no other runtime has written to; refinement only where it is asked for."""
     return Settings(
         weights=tiny_checkpoint,
+        edit_weights=tiny_edit_weights,
         data_dir=tmp_path_factory.mktemp("store"),
         device="cpu",
         # Named, because "auto" warns where the native backend was not built.

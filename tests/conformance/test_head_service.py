@@ -517,7 +517,7 @@ def mutations(data, generator, count):
         yield bytes(changed)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", [m for m, d in METHODS.items() if not d.client_streaming])
 def test_garbage_messages_are_refused_and_never_a_fault(runtime, head, method):
     fields = {"name": head.name, "picture": look()} if "Render" in method else {"name": head.name}
     if method == "CreateHead":

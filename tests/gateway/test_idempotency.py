@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from headlift.errors import ConflictError
-from headlift.gateway.idempotency import SharedCreations
+from headlift.gateway.idempotency import SharedWork
 from headlift.v1 import head_pb2
 
 KEY = ("a", "id")
@@ -29,7 +29,7 @@ class Work:
 
 
 async def test_equal_calls_share_one_execution():
-    shared, work = SharedCreations(), Work()
+    shared, work = SharedWork(), Work()
     answers = await asyncio.gather(*(shared.run(KEY, "body", work) for _ in range(100)))
     assert work.begun == 1
     assert {a.name for a in answers} == {"h"}
@@ -38,7 +38,7 @@ async def test_equal_calls_share_one_execution():
 
 
 async def test_another_body_under_way_is_a_conflict():
-    shared, work = SharedCreations(), Work()
+    shared, work = SharedWork(), Work()
     first = asyncio.create_task(shared.run(KEY, "body", work))
     await asyncio.sleep(0)
     with pytest.raises(ConflictError):
@@ -48,7 +48,7 @@ async def test_another_body_under_way_is_a_conflict():
 
 
 async def test_a_failure_reaches_every_caller_and_is_not_kept():
-    shared, work = SharedCreations(), Work(fault=ValueError("x"))
+    shared, work = SharedWork(), Work(fault=ValueError("x"))
     answers = await asyncio.gather(*(shared.run(KEY, "body", work) for _ in range(3)), return_exceptions=True)
     assert [type(a) for a in answers] == [ValueError] * 3
     work.fault = None
@@ -56,7 +56,7 @@ async def test_a_failure_reaches_every_caller_and_is_not_kept():
 
 
 async def test_work_ends_with_its_last_caller_and_not_before():
-    shared, work = SharedCreations(), Work(seconds=0.2)
+    shared, work = SharedWork(), Work(seconds=0.2)
     callers = [asyncio.create_task(shared.run(KEY, "body", work)) for _ in range(3)]
     await asyncio.sleep(0.01)
     callers[0].cancel()

@@ -54,7 +54,7 @@ def paper_config() -> PercHeadConfig:
     encoder = replace(tiny.encoder, stem="patchify", sees_alpha=False, estimates_camera=False)
     decoder = replace(
         tiny.decoder, dim=32, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0,
-        code_doubt=0.0,
+        code_doubt=0.0, hair_cover=False, hair_grain=0.0,
     )  # fmt: skip
     return replace(tiny, name="tiny_paper", encoder=encoder, decoder=decoder, sharpener=None)
 

@@ -59,6 +59,24 @@ def test_half_precision_halves_the_weights_and_keeps_the_anchors_exact(model: Pe
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
+def test_a_release_stores_the_bases_as_bytes_and_reads_them_back_nearly_equal(
+    template: Template, tmp_path: Path
+) -> None:
+    model = PercHead(named_config("tiny"), template)
+    code = model.decoder.head_code
+    assert code is not None
+    values = torch.randn(code.geometry_basis.shape, generator=torch.Generator().manual_seed(0))
+    values[0] = 0.0  # a component that was never filled
+    values[1] *= 1e-4
+    code.geometry_basis.copy_(values)
+    save_checkpoint(tmp_path / "release", model, ORIGIN, dtype=torch.float16)
+    loaded = load_checkpoint(tmp_path / "release")[0].decoder.head_code
+    assert loaded is not None
+    error = (loaded.geometry_basis - values).abs().flatten(1).amax(1)
+    assert (error <= 0.51 / 127 * values.abs().flatten(1).amax(1)).all()
+    assert not torch.equal(loaded.geometry_basis, values)
+
+
 def test_the_weights_hash_is_that_of_the_file(model: PercHead, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     told = save_checkpoint(path, model, ORIGIN)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
+from headlift.model.cameras import orbit_camera
 from headlift.model.config import named_config
 from headlift.model.decoder import multiply_quats, quats_from_normals
 from headlift.model.perchead import PercHead
-from headlift.model.template import Template
+from headlift.model.surfaces import Shown
+from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
 
 Portraits = tuple[Tensor, Tensor]
@@ -121,7 +123,7 @@ def test_every_trained_weight_gets_a_gradient(model: PercHead, portraits: Portra
     loss = sum((getattr(h, f.name).reshape(512, -1) * weights).square().sum() for h in heads for f in fields(Gaussians))
     loss.backward()
     idle = {n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()}
-    assert idle == {n for n, _ in model.named_parameters() if n.startswith("sharpener.")}
+    assert idle == {n for n, p in model.named_parameters() if n.startswith("sharpener.") or not p.requires_grad}
 
 
 def test_the_code_moves_and_colours_the_coarse_head(template: Template) -> None:
@@ -181,3 +183,26 @@ def test_quats_from_normals_take_z_to_the_normal_even_backwards() -> None:
     normals = torch.cat([normals, torch.tensor([[0.0, 0, -1], [0, 0, 1], [1e-4, 0, -1]])])
     turned = rotated(quats_from_normals(normals), torch.tensor([0.0, 0, 1]).expand_as(normals))
     torch.testing.assert_close(turned, torch.nn.functional.normalize(normals, dim=-1), atol=1e-3, rtol=0)
+
+
+def test_what_hair_covers_takes_the_hairs_colour_where_it_is_hidden(template: Template) -> None:
+    torch.manual_seed(0)
+    model = PercHead(named_config("tiny"), template).eval()
+    code = model.decoder.head_code
+    assert code is not None
+    red = torch.tensor([0.8, 0.1, 0.1])
+    with torch.no_grad():
+        tokens = model.encode(torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64), orbit_camera(0, size=64))
+        assert tokens.parsing is not None
+        assert tokens.pixels is not None
+        pixels = torch.cat([red[None, :, None, None].expand(1, 3, *tokens.pixels.shape[2:]), tokens.pixels[:, 3:]], 1)
+        all_hair = torch.zeros_like(tokens.parsing)
+        all_hair[:, Shown.HAIR] = 1.0
+        tokens = replace(tokens, parsing=all_hair, pixels=pixels, code=torch.zeros_like(tokens.code))
+        hidden = (template.normals[:, 2] < -0.3) & (template.regions == Region.FACE)  # where no hair grows
+        found = []
+        for cover in (0.0, 1.0):
+            code.fill_hair(torch.full_like(code.hair_mean, cover), torch.zeros_like(code.hair_basis))
+            found.append(model.decode(tokens)[0].colors[hidden].mean(0))
+    bare, covered = ((color - red).norm() for color in found)
+    assert covered < 0.6 * bare

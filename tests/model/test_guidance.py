@@ -9,8 +9,9 @@ import torch
 
 from headlift.model.cameras import orbit_camera
 from headlift.model.config import named_config
-from headlift.model.guidance import Viewer, facing, project, sample, z_buffer
+from headlift.model.guidance import Viewer, facing, project, recolor_trust, sample, z_buffer
 from headlift.model.perchead import PercHead
+from headlift.model.surfaces import Shown
 from headlift.model.template import Template
 from headlift.model.types import HEAD_CENTER
 
@@ -86,7 +87,11 @@ def test_samples_are_pixel_values_at_pixel_centres() -> None:
 
 def test_seen_colours_come_from_the_picture_and_hidden_ones_do_not(template: Template) -> None:
     tiny = named_config("tiny")
-    config = replace(tiny, decoder=replace(tiny.decoder, code_doubt=0.0))  # the code alone speaks for what is hidden
+    encoder = replace(tiny.encoder, headnet=None, headnet_layers=())  # an untrained one would doubt what it sees
+    # The code alone speaks for what is hidden.
+    config = replace(
+        tiny, encoder=encoder, decoder=replace(tiny.decoder, code_doubt=0.0, hair_cover=False, hair_grain=0.0)
+    )
     model = PercHead(config, template).eval()
     with torch.no_grad():
         model.decoder.guidance.pixel_mlp.fc2.bias[3] = 20.0  # type: ignore[union-attr]  # the gate is wide open
@@ -111,10 +116,28 @@ def test_a_mirrored_portrait_of_a_mirrored_camera_gives_mirrored_sightings() -> 
 
 
 def test_no_gradient_flows_into_the_places_of_the_sightings(template: Template) -> None:
-    model = PercHead(named_config("tiny"), template)
+    tiny = named_config("tiny")
+    encoder = replace(tiny.encoder, headnet=None, headnet_layers=())  # whose global head is trained
+    model = PercHead(replace(tiny, encoder=encoder), template)
     tokens = model.encode(torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
     pose = tokens.pose
     assert pose is not None
     model.decode(replace(tokens))[0].colors.sum().backward(retain_graph=True)
     (gradient,) = torch.autograd.grad(model.decode(tokens)[0].colors.sum(), pose, allow_unused=True)
     assert gradient is None
+
+
+def test_a_picture_recolours_what_faces_it_and_may_show_what_it_shows() -> None:
+    points, camera = ball(), orbit_camera(0, size=64)
+    normals = torch.nn.functional.normalize(points[0] - torch.tensor(HEAD_CENTER), dim=-1)
+    skin = torch.zeros(1, len(Shown), 8, 8)
+    skin[:, Shown.SKIN] = 1.0
+    may_be_skin = torch.zeros(len(normals), len(Shown))
+    may_be_skin[:, Shown.SKIN] = 1.0
+    towards = facing(camera, points, normals)[0, :, 0]
+    trust = recolor_trust(skin, camera, points[0], normals, may_be_skin)
+    assert trust[towards > 0.3].min() == 1
+    assert trust[towards < 0].max() == 0
+    between = trust[(towards > 0.1) & (towards < 0.2)]
+    assert 0.3 < between.min() < between.max() < 0.7
+    assert recolor_trust(skin, camera, points[0], normals, 1 - may_be_skin).max() == 0  # hair, say

@@ -51,3 +51,20 @@ def test_more_doubt_moves_the_code_less(code: HeadCode) -> None:
 def test_a_basis_of_the_wrong_shape_is_refused_by_name(code: HeadCode) -> None:
     with pytest.raises(InvalidInputError, match="color_basis"):
         code.fill(torch.zeros(128, 3), torch.zeros(3, 128, 3), torch.zeros(128, 3), torch.zeros(4, 127, 3))
+
+
+def test_how_far_hair_covers_follows_the_geometry_numbers_and_no_others() -> None:
+    config = DecoderConfig(
+        num_patches=2, geometry_rank=1, color_rank=1, guidance="projected", code_doubt=1.0, hair_cover=True
+    )
+    code = HeadCode(config)
+    code.fill_hair(torch.tensor([0.5, 0.9]), torch.tensor([[0.25, 0.25]]))
+    cover = code.hair(torch.tensor([[0.0, 0.0], [1.0, 5.0], [-4.0, 0.0]]))
+    assert cover is not None
+    assert torch.equal(cover, torch.tensor([[0.5, 0.9], [0.75, 1.0], [0.0, 0.0]]))
+
+
+def test_a_code_that_does_not_tell_of_hair_says_so(code: HeadCode) -> None:
+    assert code.hair(torch.zeros(1, 7)) is None
+    with pytest.raises(InvalidInputError, match="hair_cover"):
+        code.fill_hair(torch.zeros(8), torch.zeros(3, 8))

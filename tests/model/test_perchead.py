@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -67,7 +69,9 @@ def test_one_camera_for_two_portraits_is_refused(model: PercHead, portraits: Por
 
 
 def test_bfloat16_autocast_keeps_positions_in_full_precision(template: Template, portraits: Portraits) -> None:
-    model = PercHead(named_config("tiny"), template).eval()
+    tiny = named_config("tiny")
+    # An untrained HeadNet parses at random, and rounding turns its guesses over.
+    model = PercHead(replace(tiny, encoder=replace(tiny.encoder, headnet=None, headnet_layers=())), template).eval()
     with torch.no_grad():
         exact = model(*portraits)[0]
         with torch.autocast("cpu", torch.bfloat16):

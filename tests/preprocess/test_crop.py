@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headlift.model.types import DISTANCE, FOCAL, HEAD_CENTER
-from headlift.preprocess.crop import BOX_CENTER, EYE, EYES_IN_CROP, crop_from_face, face_box_in_crop, project_frontal
+from headlift.preprocess.crop import (
+    BOX_CENTER,
+    EYE,
+    EYES_IN_CROP,
+    crop_from_face,
+    face_box_in_crop,
+    face_in_frame,
+    project_frontal,
+)
 from headlift.preprocess.interfaces import Face
 from headlift.preprocess.resample import apply, scale_of, similarity
 
@@ -59,3 +69,15 @@ def test_the_box_constants_agree_with_each_other():
     assert (eyes[1] - y0) / (y1 - y0) == pytest.approx(0.40, abs=0.01)
     assert (x0 + x1) / 2 == pytest.approx(0.5)
     assert BOX_CENTER[2] == EYE[2]
+
+
+@given(st.floats(-179, 179), st.floats(0.001, 0.1), st.floats(-180, 180))
+def test_a_known_crop_becomes_a_face_that_is_cropped_so(turn, scale, yaw):
+    frame = similarity((300.0, 200.0), (0.5, 0.5), scale=scale, turn_deg=turn)
+    face = face_in_frame(frame, score=0.7, yaw_deg=yaw)
+    assert np.allclose(crop_from_face(face, 100), np.diag([100, 100]) @ frame)
+    assert np.allclose(
+        crop_from_face(replace(face, frame=None), 100), np.diag([100, 100]) @ frame, rtol=1e-6, atol=1e-6
+    )
+    bigger = face.scaled(2.0)
+    assert np.allclose(crop_from_face(bigger, 100), crop_from_face(replace(bigger, frame=None), 100), atol=1e-6)

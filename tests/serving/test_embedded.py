@@ -5,9 +5,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from headlift.errors import BackendUnavailableError, CorruptWeightsError, MissingWeightsError, StoreError
+from headlift.errors import (
+    BackendUnavailableError,
+    CorruptWeightsError,
+    MissingWeightsError,
+    ServerError,
+    StoreError,
+)
 from headlift.serving.background import BackgroundServer
-from headlift.serving.client import AsyncHeadliftClient, HeadliftClient
+from headlift.serving.client import AsyncHeadliftClient, HeadliftClient, RetryPolicy
 from headlift.serving.embedded import EmbeddedServer
 
 
@@ -33,6 +39,29 @@ async def test_health_follows_the_life_of_the_server(settings, tmp_path):
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watch.cancel()
         await ending
+
+
+async def test_services_hear_that_the_server_leaves_and_new_calls_are_turned_away(settings, tmp_path):
+    server = EmbeddedServer(replace(settings, data_dir=tmp_path))
+    await server.__aenter__()
+    assert not server.draining.is_set()
+    assert "headlift.v1.HeadService" in server.service_names
+    waiting = asyncio.create_task(server.draining.wait())
+    async with AsyncHeadliftClient(server.address, retry=RetryPolicy(attempts_max=1)) as client:
+        await client.wait_until_serving()
+        await server.__aexit__(None, None, None)
+        assert await waiting
+        with pytest.raises(ServerError) as caught:
+            await client.get_head("h0")
+        assert caught.value.code == "UNAVAILABLE"
+
+
+async def test_a_silent_connection_is_told_to_move_on(settings, tmp_path):
+    aged = replace(settings, data_dir=tmp_path, connection_age_s=0.5, connection_grace_s=5.0, connection_idle_s=60.0)
+    async with EmbeddedServer(aged) as server, AsyncHeadliftClient(server.address) as client:
+        for _ in range(4):  # longer than a connection lives; nobody notices
+            assert [h async for h in client.list_heads()] == []
+            await asyncio.sleep(0.3)
 
 
 def test_a_taken_port_is_a_clear_error(server, settings):

@@ -146,11 +146,11 @@ class FullAfter:
     def __init__(self, inner, writes):
         self.inner, self.left = inner, writes
 
-    def put(self, key, blob):
+    def put(self, key, blob, **options):
         self.left -= 1
         if self.left < 0:
             raise StoreFullError("full")
-        self.inner.put(key, blob)
+        self.inner.put(key, blob, **options)
 
     def __getattr__(self, name):
         return getattr(self.inner, name)

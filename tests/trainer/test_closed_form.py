@@ -20,6 +20,6 @@ def test_the_best_ridge_recovers_a_linear_answer() -> None:
 
 
 def test_an_unfilled_thumbnail_head_says_nothing() -> None:
-    config = replace(named_config("tiny").encoder, thumbnail=8, thumbnail_features=16)
+    config = replace(named_config("tiny").encoder, thumbnail=8, thumbnail_features=16, headnet=None, headnet_layers=())
     head = ThumbnailHead(config, 14)
     assert float(head(torch.rand(3, 4, 40, 40)).detach().abs().max()) == 0

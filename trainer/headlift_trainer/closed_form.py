@@ -1,4 +1,6 @@
-"""The encoder's first guess, fitted without gradients: ridge regression on random features of thumbnails.
+"""What is filled without gradients: the linear codes of whole heads, and the encoder's first guess of them.
+
+The guess is ridge regression on random features of thumbnails, and on what HeadNet says where the model has one.
 
 Kernel regression from small pictures to the head code beats a network that has seen a few thousand samples; random
 ReLU features approximate it (Rahimi and Recht 2007; Cho and Saul 2009) at a fixed size.
@@ -14,11 +16,56 @@ from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
 from headlift.model.perchead import PercHead
-from headlift_trainer.datasets.synthetic import HeadBatch, SyntheticHeads
+from headlift.model.template import Region
+from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads
+from headlift_trainer.head_code import LinearCode, fit_linear_code
 from headlift_trainer.step import HeadCodes, crop_cameras
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32
+_FACE_WEIGHT = 2.0  # of the face's shape against the hair's in the geometry code: hair moves by centimetres
+
+
+def fill_head_code(model: PercHead, data: SyntheticHeads) -> HeadCodes:
+    """Fit the linear codes to the training heads and their mirror images, and put them into the model."""
+    config, mirror = model.config.decoder, data.template.mirror
+    flip = MIRROR.to(data.means.dtype)
+    weight = face_weight(data.template.regions)
+    positions = torch.cat([data.means, data.means[:, mirror] * flip])
+    geometry = fit_linear_code(positions, config.geometry_rank, weight=weight)
+    color = fit_linear_code(torch.cat([data.colors, data.colors[:, mirror]]), config.color_rank)
+    color = LinearCode(color.mean / 255, color.basis / 255)
+    model.set_head_code(geometry.mean - model.decoder.anchors, geometry.basis, color.mean, color.basis)
+    codes = HeadCodes(geometry, color)
+    code = model.decoder.head_code
+    if code is not None and code.hair_mean is not None:
+        code.fill_hair(*fit_hair(codes.geometry, data))
+    return codes
+
+
+def fit_hair(geometry: LinearCode, data: SyntheticHeads, ridge: float = 0.02) -> tuple[Tensor, Tensor]:
+    """How far hair covers each patch as a linear function of the geometry code: the mean [Q] and the slopes [K, Q].
+
+    Heads and their mirror images; `ridge` is in variances of a code number.
+    """
+    patches = data.hair.shape[1]
+    mirror = data.template.mirror.reshape(patches, -1)[:, 0] // (len(data.template.mirror) // patches)
+    flip = MIRROR.to(torch.float32)
+    codes, covers = [], []
+    for part in torch.split(torch.arange(len(data)), 32):
+        means, hair = data.means[data.geometry[part]].float(), data.hair[part].float() / 255
+        codes += [geometry.project(means), geometry.project(means[:, data.template.mirror] * flip)]
+        covers += [hair, hair[:, mirror]]
+    code, cover = torch.cat(codes), torch.cat(covers)
+    mean = cover.mean(0)
+    gram = code.T @ code / len(code) + ridge * torch.eye(code.shape[1])
+    return mean, torch.linalg.solve(gram, code.T @ (cover - mean) / len(code))
+
+
+def face_weight(regions: Tensor) -> Tensor:
+    """How much an anchor's place counts in the geometry code, [N]."""
+    is_face = (regions == int(Region.FACE)) | (regions == int(Region.EYE)) | (regions == int(Region.MOUTH))
+    return torch.where(is_face, _FACE_WEIGHT, 1.0)
 
 
 @torch.no_grad()
@@ -42,12 +89,15 @@ def fit_thumbnail_head(
     if head is None:
         raise ValueError(f"The model {model.config.name!r} has no thumbnail head; set encoder.thumbnail.")
     generator = torch.Generator().manual_seed(seed)
-    thumbnail, gradient, answer_parts = [], [], []
+    thumbnail, gradient, answer_parts, summary = [], [], [], []
     for _ in tqdm(range(0, samples, _BATCH), desc="thumbnails", unit="batch"):
         batch = data.sample(_BATCH, generator, views=views)
         thumbnail.append(torch.nn.functional.adaptive_avg_pool2d(batch.picture, head.side))
         gradient.append(head.gradients(batch.picture))
         answer_parts.append(true_answers(batch, codes))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            sight = model.encoder.see(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        summary.append(torch.zeros(len(batch.picture), 0) if sight is None else sight.summary.float())
     thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
 
     flat = thumbnails.flatten(1)
@@ -61,12 +111,14 @@ def fit_thumbnail_head(
     head.expand.bias.normal_(generator=generator).mul_(0.5)
 
     reduced = head.reduce(flat)
-    features = torch.cat([reduced, head.expand(reduced).relu(), gradients], 1).double()
+    features = torch.cat([reduced, head.expand(reduced).relu(), gradients, torch.cat(summary)], 1).double()
     kept = len(features) * 9 // 10
     weight, offset = _best_ridge(features[:kept], answer[:kept].double(), features[kept:], answer[kept:].double())
     head.out.weight.copy_(weight.T)
     head.out.bias.copy_(offset)
     error = features[kept:] @ weight + offset - answer[kept:]
+    if head.error is not None:
+        head.error.copy_(error.square().mean(0).sqrt())
     return float(1 - error.square().mean() / (answer[kept:] - answer[kept:].mean(0)).square().mean())
 
 
@@ -74,6 +126,13 @@ def true_answers(batch: HeadBatch, codes: HeadCodes) -> Tensor:
     """Best code and true pose of each sample, the pose relative to the front camera: [B, K + 9]."""
     pose = pose_from_cameras(crop_cameras(batch.viewmats, batch.picture.shape[-1])) - torch.tensor(FRONTAL_POSE)
     return torch.cat([codes.geometry.project(batch.means), codes.color.project(batch.colors), pose], 1)
+
+
+def _resized(pictures: Tensor, side: int) -> Tensor:
+    """Square pictures averaged to ``side`` pixels."""
+    return (
+        pictures if pictures.shape[-1] == side else torch.nn.functional.interpolate(pictures, (side, side), mode="area")
+    )
 
 
 def _best_ridge(features: Tensor, answers: Tensor, held: Tensor, held_answers: Tensor) -> tuple[Tensor, Tensor]:

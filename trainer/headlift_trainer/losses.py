@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headlift.model.headnet import HeadNet
 from headlift.model.types import FOCAL
+from headlift_trainer.metrics import ssim
+
+_ALLOWED = 0.99  # of the plain picture's squared error is what sharpening may leave
 
 
 def anchor_loss(means: Tensor, colors: Tensor, target_means: Tensor, target_colors: Tensor, seen: Tensor) -> Tensor:
@@ -54,6 +58,58 @@ def picture_loss(rgb: Tensor, alpha: Tensor, target: Tensor, background: Tensor)
         error = F.avg_pool2d(error, 2)
         loss = loss + 0.5 * error.abs().mean()
     return loss + 0.5 * (alpha - target[:, 3:]).abs().mean()
+
+
+def sharpness_loss(sharp: Tensor, plain: Tensor, target: Tensor) -> Tensor:
+    """How differently strong the detail is around each place, and how much squared error sharpening has added.
+
+    The first asks for as much detail as the truth has without asking where exactly it lies, which is what a sharpener
+    can know. Squared error counts only as far as it exceeds that of the plain picture: it would otherwise ask for blur,
+    the best answer to a detail whose place is unknown (Blau and Michaeli, CVPR 2018).
+
+    Args:
+        sharp, plain, target: Pictures [C, 3, H, W] in 0..1: sharpened, as rendered, and true.
+    """
+
+    def detail(x: Tensor, window: int) -> Tensor:
+        high = x - F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+        return F.avg_pool2d((high.square() + 1e-6).sqrt(), 7, 2)
+
+    def error(x: Tensor) -> Tensor:
+        return (x - target).square().flatten(1).mean(1)
+
+    added = F.relu(error(sharp) - error(plain) * _ALLOWED).mean()
+    return 200 * added + F.l1_loss(detail(sharp, 3), detail(target, 3)) + F.l1_loss(detail(sharp, 7), detail(target, 7))
+
+
+def token_loss(network: HeadNet, pictures: Tensor, target: Tensor, size: int) -> Tensor:
+    """1 - cosine between the tokens of pictures [C, 3, H, W] and of the target, mean over places and all layers.
+
+    The paper's loss with our own network in DINOv2's place. Gradients reach `pictures` alone.
+
+    Args:
+        network: Frozen. pictures, target: 0..1 on black.
+        size: Side that the network looks at, pixels; a multiple of 16.
+    """
+
+    def resized(x: Tensor) -> Tensor:
+        return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+    with torch.no_grad():
+        wanted = network.layers(resized(target))
+    found = network.layers(resized(pictures))
+    off = [1 - F.cosine_similarity(a.float(), b.float(), dim=-1).mean() for a, b in zip(found, wanted, strict=True)]
+    return torch.stack(off).mean()
+
+
+def l1(pictures: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of pictures [C, 3, H, W], one value a picture."""
+    return (pictures - target).abs().flatten(1).mean(1)
+
+
+def dissimilarity(pictures: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM of pictures [C, 3, H, W] in 0..1 with at least 11 pixels a side, one value a picture, 0..2."""
+    return 1 - ssim(pictures, target)
 
 
 def psnr(picture: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, Cameras, Gaussians, ImageTokens
 from headlift_trainer.datasets.synthetic import HeadBatch
 from headlift_trainer.head_code import LinearCode
-from headlift_trainer.losses import anchor_loss, picture_loss, reprojection_loss
+from headlift_trainer.losses import anchor_loss, dissimilarity, l1, picture_loss, reprojection_loss, token_loss
 from headlift_trainer.recipes import Stage
 
 LANDMARKS = 97  # every how many-th anchor stands for the head in the reprojection loss
@@ -70,11 +70,15 @@ def training_loss(
     model: PercHead, codes: HeadCodes, batch: HeadBatch, stage: Stage, camera_noise: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch and its parts by name."""
-    given = noisy_cameras(batch.viewmats, batch.picture.shape[-1], camera_noise, generator)
+    own = float(torch.rand(1, generator=generator)) < stage.own_cameras
+    given = None if own else noisy_cameras(batch.viewmats, batch.picture.shape[-1], camera_noise, generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
     assert tokens.code is not None
-    parts = {"camera": camera_loss(tokens, batch), "code": codes.loss(tokens.code.float(), batch.means, batch.colors)}
+    parts = {}
+    if model.encoder.head is not None:  # otherwise camera and code come from what is frozen
+        parts["camera"] = camera_loss(tokens, batch)
+        parts["code"] = codes.loss(tokens.code.float(), batch.means, batch.colors)
     parts |= decoder_losses(model, tokens, batch, stage, generator)
     total = torch.stack(list(parts.values())).sum()
     return total, {name: float(value.detach()) for name, value in parts.items()}
@@ -94,22 +98,62 @@ def decoder_losses(
     direct = anchor_loss(heads.means, heads.colors, batch.means[:, rows], batch.colors[:, rows], batch.seen[:, rows])
     losses = {"anchors": stage.anchor_weight * direct}
     if stage.views:
-        losses["pictures"] = splatted_loss(heads, batch, generator)
+        whole = heads if patches is None else completed(model, tokens, heads, rows)
+        losses |= splatted_loss(model, whole, batch, generator, stage)
     return losses
 
 
-def splatted_loss(heads: Gaussians, batch: HeadBatch, generator: torch.Generator) -> Tensor:
-    """Mean picture loss of B heads against their further pictures."""
+def completed(model: PercHead, tokens: ImageTokens, part: Gaussians, rows: Tensor | slice) -> Gaussians:
+    """Whole heads in which only the Gaussians `rows` carry gradients.
+
+    Patches never look at each other, so a random part of them gives an unbiased direction at a part of the cost.
+    """
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rest = model.decoder(tokens.detach())
+    fields = {}
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        whole = getattr(rest, name).float()
+        fields[name] = whole.index_copy(1, rows, getattr(part, name).float()) if isinstance(rows, Tensor) else whole
+    return Gaussians(**fields)
+
+
+def splatted_loss(
+    model: PercHead, heads: Gaussians, batch: HeadBatch, generator: torch.Generator, stage: Stage
+) -> dict[str, Tensor]:
+    """Mean picture loss of B heads against their further pictures, and how differently HeadNet sees them."""
     assert batch.target is not None
     assert batch.target_viewmats is not None
     size = batch.target.shape[-1]
-    losses = []
+    pixels, seen = [], []
     for i in range(len(batch.target)):
         head = Gaussians(*(getattr(heads, name)[i] for name in ("means", "quats", "scales", "opacities", "colors")))
         views = rasterize(head, crop_cameras(batch.target_viewmats[i], size))
         background = torch.rand(len(views.rgb), 3, 1, 1, generator=generator)
-        losses.append(picture_loss(views.rgb, views.alpha, batch.target[i], background))
-    return torch.stack(losses).mean()
+        target = batch.target[i]
+        if stage.pixel_weight:
+            pixels.append(stage.pixel_weight * picture_loss(views.rgb, views.alpha, target, background))
+        if stage.l1_weight or stage.ssim_weight:
+            pixels.append(plain_loss(views.rgb, target[:, :3], stage))
+        if stage.perceptual_weight and model.encoder.headnet is not None:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                difference = token_loss(model.encoder.headnet, views.rgb, target[:, :3], stage.perceptual_size)
+            seen.append(stage.perceptual_weight * difference)
+    losses = {}
+    if pixels:
+        losses["pictures"] = torch.stack(pixels).mean()
+    if seen:
+        losses["perceptual"] = torch.stack(seen).mean()
+    return losses
+
+
+def plain_loss(rgb: Tensor, target: Tensor, stage: Stage) -> Tensor:
+    """L1 and 1 - SSIM of pictures [C, 3, H, W] over black: what the perceptual loss is held against."""
+    total = rgb.new_zeros(())
+    if stage.l1_weight:
+        total = total + stage.l1_weight * l1(rgb, target).mean()
+    if stage.ssim_weight:
+        total = total + stage.ssim_weight * dissimilarity(rgb, target).mean()
+    return total
 
 
 def anchor_rows(patches: Tensor, each: int) -> Tensor:

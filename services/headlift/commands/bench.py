@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,10 +15,13 @@ from typing import Any
 
 import psutil
 
+from headlift.commands import bench_batch, bench_live, bench_serve
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say
 from headlift.errors import ServerError
+from headlift.settings import child_environment
 
+GROUP = "headlift.bench"  # entry points of other packages' benches: functions that add to the subparsers given
 _READY_LIMIT_S = 120.0
 
 
@@ -33,6 +36,11 @@ def register(subparsers: Subparsers) -> None:
     served.add_argument("portrait", nargs="?", help="picture file (default: the astronaut that scikit-image carries)")
     served.add_argument("--repeats", type=int, default=5, help="of which the fastest counts (default: 5)")
     served.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    bench_serve.register(kinds)
+    bench_batch.register(kinds)
+    bench_live.register(kinds)
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        entry.load()(kinds)
 
 
 def splat(args: argparse.Namespace) -> int:
@@ -82,7 +90,7 @@ def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | N
             "render_ms": render_ms,
             "ready_s": ready_s,
             "peak_rss_mb": _peak_mb(server.pid, peak.rss),
-            "cpu_count": os.cpu_count(),
+            "cpu_count": psutil.cpu_count(),
         }
     finally:
         server.send_signal(signal.SIGTERM)
@@ -97,8 +105,8 @@ def emit_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:
 
 def _start(scratch: Path, weights: str | None) -> subprocess.Popen[str]:
     # Without the stage cache: every reconstruction computes.
-    environ = os.environ | {"HEADLIFT_CACHE_STAGES": "no", "HEADLIFT_PORT": "0", "HEADLIFT_DATA_DIR": str(scratch)}
-    environ |= {"HEADLIFT_WEIGHTS": weights} if weights else {}
+    chosen = {"weights": weights} if weights else {}
+    environ = child_environment(cache_stages="no", port="0", data_dir=str(scratch), **chosen)
     command = [sys.executable, "-m", "headlift.cli", "serve", "--json"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -101,6 +102,11 @@ def _run(args: argparse.Namespace, client: HeadliftClient, picture: bytes, out: 
     with times.timing("turntable.mp4"):
         film(args, client, head, out / "turntable.mp4", args.frames, 30, args.size)
     return head
+
+
+def has_sample() -> bool:
+    """Whether ``portrait_bytes`` has a picture of its own."""
+    return importlib.util.find_spec("skimage") is not None
 
 
 def portrait_bytes(path: str | None) -> tuple[str, bytes]:

@@ -19,8 +19,8 @@ from headlift.commands.session import (
 )
 from headlift.errors import InvalidInputError
 
-_PICTURES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
-_FILES = {".ply": "ply", ".splat": "splat", ".spz": "spz_v3", ".glb": "glb", ".wire": "wire"}
+PICTURES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+FILES = {".ply": "ply", ".splat": "splat", ".spz": "spz_v3", ".glb": "glb", ".wire": "wire"}
 
 
 def register(subparsers: Subparsers) -> None:
@@ -92,7 +92,7 @@ def render(args: argparse.Namespace) -> int:
     """``headlift render``."""
     from headlift.serving.client import camera
 
-    kind = suffix_value(args.out, _PICTURES)
+    kind = suffix_value(args.out, PICTURES)
     view = camera(args.yaw, args.pitch, args.roll, args.distance, args.fov)
     with open_client(args) as client:
         picture = client.render(
@@ -164,7 +164,7 @@ def film(
 
 def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind: str | None = None) -> int:
     """Write ``head`` as a file with a progress bar; the file's size."""
-    kind = kind or suffix_value(str(path), _FILES)
+    kind = kind or suffix_value(str(path), FILES)
     with progress_bar(args, 0, path.name, "B") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -18,6 +18,12 @@ from headlift.v1 import head_pb2
 if TYPE_CHECKING:
     from headlift.serving.client import HeadliftClient
 
+_CLEAR: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
+_PATHS = ("data_dir", "weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
+_EDGE = ("tls_cert", "tls_key", "tls_client_ca", "auth", "keys_file", "server_ca")
+_RUNTIME = ("runtime", "topology", "ray_address")
+_WEB = ("web", "web_host", "web_port")
+_SEEING = ("metrics_port", "metrics_host", "log_format", "otlp_endpoint")
 Command = Callable[[argparse.Namespace], int]
 Subparsers = Any  # argparse keeps the type of its subparsers to itself
 
@@ -36,6 +42,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--server", metavar="HOST:PORT", help="use this server; without it one is started for the command"
     )
+    group.add_argument("--server-ca", metavar="FILE", help="talk TLS, trusting who signed with this certificate")
     group.add_argument("--tenant", help="act for this tenant (default: local)")
     group.add_argument("--data-dir", metavar="DIR", help="where the started server keeps its heads")
     group.add_argument("--weights", metavar="FILE", help="checkpoint of the started server (default: the shipped mini)")
@@ -43,7 +50,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
     """Settings from the environment and the command's options."""
-    names = ("server", "tenant", "data_dir", "weights", "host", "port")
+    names = ("server", "tenant", "data_dir", "weights", "host", "port", *_EDGE, *_RUNTIME, *_SEEING, *_WEB)
     given = {k: getattr(args, k) for k in names if getattr(args, k, None) is not None}
     return Settings.from_env(**_as_paths(given | overrides))
 
@@ -52,11 +59,20 @@ def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
 def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[HeadliftClient]:
     """A client on ``--server``, or on a server that lives as long as the block."""
     # Imported here: a client of another machine need not load torch.
-    from headlift.serving.client import HeadliftClient
+    from headlift.serving.client import Credentials, HeadliftClient
 
     settings = settings_of(args, **overrides)
     if settings.server:
-        with HeadliftClient(settings.server, tenant=settings.tenant, timeout_s=settings.timeout_s) as client:
+        credentials = Credentials(
+            api_key=settings.api_key,
+            tls=settings.server_tls,
+            ca=settings.server_ca,
+            cert=settings.client_cert,
+            key=settings.client_key,
+        )
+        with HeadliftClient(
+            settings.server, tenant=settings.tenant, timeout_s=settings.timeout_s, credentials=credentials
+        ) as client:
             yield client
         return
     from dataclasses import replace
@@ -64,7 +80,7 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
     from headlift.serving.background import BackgroundServer
 
     with (
-        BackgroundServer(replace(settings, host="127.0.0.1", port=0)) as server,
+        BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **_CLEAR)) as server,
         HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,
     ):
         yield client
@@ -109,4 +125,4 @@ def head_text(head: head_pb2.Head) -> str:
 def _as_paths(values: dict[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    return {k: Path(v).expanduser() if k in ("data_dir", "weights") and v is not None else v for k, v in values.items()}
+    return {k: Path(v).expanduser() if k in _PATHS and v is not None else v for k, v in values.items()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from headlift.model.guidance import recolor_trust
 from headlift.model.perchead import PercHead
 from headlift.model.types import Gaussians, ImageTokens
 
@@ -14,8 +16,23 @@ class Decode:
     def __init__(self, model: PercHead) -> None:
         self._model = model
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self._model.parameters()).device
+
     def __call__(self, tokens: ImageTokens) -> Gaussians:
         """The head of the first (and only) portrait in ``tokens``."""
         with torch.no_grad():
             head: Gaussians = self._model.decode(tokens)[0]
         return head
+
+    def trust(self, tokens: ImageTokens, head: Gaussians) -> Tensor | None:
+        """How far the portrait may recolour each Gaussian where it shows, [N] in 0..1.
+
+        None for models that do not parse pictures.
+        """
+        decoder = self._model.decoder
+        if decoder.fits is None or tokens.parsing is None or tokens.camera is None:
+            return None
+        return recolor_trust(tokens.parsing, tokens.camera, head.means, decoder.normals, decoder.fits)

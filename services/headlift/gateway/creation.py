@@ -1,19 +1,49 @@
-"""CreateHead behind its checks: once per request_id, stored whole or not at all."""
+"""Making heads behind checks: once per request_id, stored whole or not at all."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
 
-from headlift.errors import NotFoundError
-from headlift.gateway.idempotency import SharedCreations, conflict
+from headlift.errors import NotFoundError, StoreError
+from headlift.gateway import progress
+from headlift.gateway.idempotency import SharedWork, conflict
 from headlift.gateway.pipeline import Pipeline, Reconstruction
-from headlift.gateway.validation import Creation, parse_creation, parse_name
+from headlift.gateway.validation import parse_creation, parse_name
 from headlift.gateway.workers import Workers
-from headlift.store.heads import HeadStore
+from headlift.store.blobs import Durability
+from headlift.store.heads import HeadName, HeadStore
 from headlift.store.requests import RequestLog
 from headlift.store.stages import StageCache
+from headlift.telemetry.metrics import metrics
 from headlift.v1 import head_pb2
 from headlift.v1 import head_service_pb2 as pb
+
+
+class Ordered(Protocol):
+    """What matters here about a request for a head."""
+
+    @property
+    def tenant(self) -> str:
+        """Owner of the head."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """Names the request; empty where nothing does."""
+        ...
+
+    @property
+    def body_sha256(self) -> str:
+        """Of everything that makes the request what it is."""
+        ...
+
+    @property
+    def durability(self) -> Durability:
+        """What is promised about the head."""
+        ...
 
 
 class Creator:
@@ -37,11 +67,12 @@ class Creator:
         self._storing = storing
         self._refine_steps_default = refine_steps_default
         self._picture_bytes_max = picture_bytes_max
-        self._shared = SharedCreations()
+        self._shared: SharedWork[head_pb2.Head] = SharedWork()
         self._cleaning: set[asyncio.Task[None]] = set()
 
     async def create(self, request: pb.CreateHeadRequest) -> head_pb2.Head:
         """Answer a CreateHeadRequest; raises what the contract lists."""
+        progress.follow(request.request_id)
         creation = await self._storing.run(
             lambda _: parse_creation(
                 request,
@@ -51,49 +82,85 @@ class Creator:
         )
         if creation.validate_only:
             return (await self._pipeline.inspect(creation)).head
-        if not creation.request_id:
-            return await self._make(creation)
-        key = (creation.tenant, creation.request_id)
-        return await self._shared.run(key, creation.body_sha256, lambda: self._make_once(creation))
+        return await self.make(creation, lambda: self._pipeline.reconstruct(creation))
 
-    async def _make_once(self, creation: Creation) -> head_pb2.Head:
-        earlier = await self._storing.run(lambda _: self._earlier(creation))
-        return earlier or await self._make(creation)
+    async def make(self, ordered: Ordered, compute: Callable[[], Awaitable[Reconstruction]]) -> head_pb2.Head:
+        """Store what ``compute`` makes, or find what the same request made before.
 
-    def _earlier(self, creation: Creation) -> head_pb2.Head | None:
+        Raises:
+            ConflictError: ``ordered.request_id`` stands for another request.
+        """
+        if not ordered.request_id:
+            return await self._make(ordered, compute)
+        key = (ordered.tenant, ordered.request_id)
+        return await self._shared.run(key, ordered.body_sha256, lambda: self._make_once(ordered, compute))
+
+    async def earlier(self, ordered: Ordered) -> head_pb2.Head | None:
+        """What the same request made before; None where it names itself not, or made nothing that still is."""
+        return await self._storing.run(lambda _: self._earlier(ordered)) if ordered.request_id else None
+
+    async def discard(self, name: HeadName) -> None:
+        """Delete a head that nobody was told of; one that is gone is no fault."""
+
+        def delete() -> None:
+            with suppress(NotFoundError):
+                self._heads.delete(name)
+
+        await self._storing.run(lambda _: delete())
+
+    async def _make_once(self, ordered: Ordered, compute: Callable[[], Awaitable[Reconstruction]]) -> head_pb2.Head:
+        return await self.earlier(ordered) or await self._make(ordered, compute)
+
+    def _earlier(self, ordered: Ordered) -> head_pb2.Head | None:
         """What the same request was answered before, perhaps by a server that has been restarted since."""
-        record = self._requests.get(creation.tenant, creation.request_id)
+        try:
+            record = self._requests.get(ordered.tenant, ordered.request_id)
+        except StoreError:
+            # A hot head needs no durable store; an earlier answer, if there was one, lay in the hot tier.
+            if ordered.durability is not Durability.HOT:
+                raise
+            record = None
         if record is None:
             return None
-        if record.body_sha256 != creation.body_sha256:
-            raise conflict(creation.request_id)
+        if record.body_sha256 != ordered.body_sha256:
+            raise conflict(ordered.request_id)
         try:
             return self._heads.get(parse_name(record.head_name))
         except NotFoundError:
             return None
 
-    async def _make(self, creation: Creation) -> head_pb2.Head:
-        made = await self._pipeline.reconstruct(creation)
+    async def _make(self, ordered: Ordered, compute: Callable[[], Awaitable[Reconstruction]]) -> head_pb2.Head:
+        made = await compute()
         try:
-            return await self._storing.run(lambda _: self._keep(creation, made))
+            return await self._storing.run(lambda _: self._keep(ordered, made))
         except BaseException:  # also when cancelled: what was derived from the portrait must not outlive the call
-            cleaning = asyncio.create_task(self._storing.run(lambda _: self._forget(creation)))
+            cleaning = asyncio.create_task(self._storing.run(lambda _: self._forget(ordered.tenant, made)))
             self._cleaning.add(cleaning)
             cleaning.add_done_callback(self._cleaning.discard)
             raise
 
-    def _keep(self, creation: Creation, made: Reconstruction) -> head_pb2.Head:
+    def _keep(self, ordered: Ordered, made: Reconstruction) -> head_pb2.Head:
         head = self._heads.create(
-            creation.tenant, made.head, made.gaussians, copy=made.copy, request_id=creation.request_id
+            ordered.tenant,
+            made.head,
+            made.gaussians,
+            copy=made.copy,
+            portrait=made.portrait,
+            parts=made.parts,
+            request_id=ordered.request_id,
+            durability=ordered.durability,
         )
-        if creation.request_id:
+        if ordered.request_id:
             try:
-                self._requests.put(creation.tenant, creation.request_id, creation.body_sha256, head.name)
+                self._requests.put(
+                    ordered.tenant, ordered.request_id, ordered.body_sha256, head.name, ordered.durability
+                )
             except Exception:
                 # The caller will hear of a failure and ask again: there must not be two heads then.
                 self._heads.delete(parse_name(head.name))
                 raise
+        metrics().heads_created.add()
         return head
 
-    def _forget(self, creation: Creation) -> None:
-        self._cache.forget(creation.tenant, creation.input_sha256)
+    def _forget(self, tenant: str, made: Reconstruction) -> None:
+        self._cache.forget(tenant, made.head.input_sha256)

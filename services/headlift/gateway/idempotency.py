@@ -5,36 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from headlift.errors import ConflictError
-from headlift.v1 import head_pb2
+from headlift.gateway.context import without_deadline
+
+T = TypeVar("T")
 
 
 @dataclass
-class _Running:
+class _Running(Generic[T]):
     body_sha256: str
-    task: asyncio.Task[head_pb2.Head]
+    task: asyncio.Task[T]
     waiting: int = 0
 
 
-class SharedCreations:
-    """Creations in flight; callers with the same key share one.
+class SharedWork(Generic[T]):
+    """Work in flight; callers with the same key share one.
 
     The shared work is cancelled when its last caller has gone, so that one impatient retry does not end the work that
     another caller still waits for.
     """
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[tuple[str, str], _Running[T]] = {}
 
-    async def run(
-        self, key: tuple[str, str], body_sha256: str, create: Callable[[], Coroutine[Any, Any, head_pb2.Head]]
-    ) -> head_pb2.Head:
+    async def run(self, key: tuple[str, str], body_sha256: str, create: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of ``create``, or of an equal call that is already under way.
 
         Args:
-            key: Tenant and request_id.
+            key: Tenant and request_id, or whatever else names the work.
             body_sha256: What is asked for.
             create: Does the work, and remembers it before returning.
 
@@ -43,7 +43,9 @@ class SharedCreations:
         """
         running = self._running.get(key)
         if running is None:
-            running = self._running[key] = _Running(body_sha256, asyncio.create_task(create()))
+            running = self._running[key] = _Running(
+                body_sha256, asyncio.create_task(create(), context=without_deadline())
+            )
             running.task.add_done_callback(lambda _: self._forget(key, running))
         elif running.body_sha256 != body_sha256:
             raise conflict(key[1])
@@ -57,7 +59,7 @@ class SharedCreations:
                 # At once: who comes next must not join work that is ending.
                 self._forget(key, running)
 
-    def _forget(self, key: tuple[str, str], running: _Running) -> None:
+    def _forget(self, key: tuple[str, str], running: _Running[T]) -> None:
         if self._running.get(key) is running:
             del self._running[key]
         if running.task.done() and not running.task.cancelled():

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 from headlift.codec import ANGLE_LIMIT_DEG
 from headlift.errors import InvalidInputError
-from headlift.gateway.validation import check_enum, check_range
-from headlift.render.pictures import QUALITY_DEFAULT, Look, PictureFormat
+from headlift.gateway.validation import check_range
+from headlift.render.messages import look_from_message
+from headlift.render.pictures import Look
 from headlift.v1 import camera_pb2, picture_pb2
 from headlift.v1 import head_service_pb2 as pb
 
-SIZE_DEFAULT = 512
 CAMERAS_MAX = 64
 ANSWER_BYTES_MAX = 64 << 20  # of unpacked pictures in one answer
 FRAMES_DEFAULT, FRAMES_MAX = 90, 3600
-_FORMATS: dict[int, PictureFormat] = {
-    picture_pb2.PICTURE_FORMAT_UNSPECIFIED: "png",
-    picture_pb2.PICTURE_FORMAT_JPEG: "jpeg",
-    picture_pb2.PICTURE_FORMAT_PNG: "png",
-    picture_pb2.PICTURE_FORMAT_WEBP: "webp",
-    picture_pb2.PICTURE_FORMAT_RAW_UINT8: "raw_uint8",
-    picture_pb2.PICTURE_FORMAT_RAW_FLOAT32: "raw_float32",
-}
-_SHARPEN = {
-    picture_pb2.SHARPENING_UNSPECIFIED: None,
-    picture_pb2.SHARPENING_ON: True,
-    picture_pb2.SHARPENING_OFF: False,
-}
 
 
 def parse_look(options: picture_pb2.PictureOptions, picture_count: int) -> Look:
     """The Look that ``options`` ask for; ``picture_count`` such pictures must fit into one answer."""
-    check_enum(options.format, _FORMATS, "picture.format")
-    check_enum(options.sharpening, _SHARPEN, "picture.sharpening")
-    look = Look(
-        width=options.width_px or SIZE_DEFAULT,
-        height=options.height_px or SIZE_DEFAULT,
-        format=_FORMATS[options.format],
-        quality=options.quality or QUALITY_DEFAULT,
-        alpha=options.alpha,
-        sharpen=_SHARPEN[options.sharpening],
-    )
+    look = look_from_message(options)
     if look.unpacked_bytes * picture_count > ANSWER_BYTES_MAX:
         raise InvalidInputError(
             f"{picture_count} pictures of {look.width}x{look.height} hold {look.unpacked_bytes * picture_count} bytes "

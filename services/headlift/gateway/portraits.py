@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +12,11 @@ import torch
 import zstandard
 
 from headlift.errors import InvalidInputError
+from headlift.gateway.context import StopToken
 from headlift.gateway.validation import Creation
 from headlift.model.types import Cameras, Portrait
-from headlift.preprocess import Face, Preprocess, PreprocessOptions, PreprocessResult, SeveralFaces
+from headlift.preprocess import Preprocess, PreprocessOptions, SeveralFaces
+from headlift.preprocess.messages import quality_message
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import head_pb2
 
@@ -40,76 +42,90 @@ class Watch(Protocol):
         ...
 
 
+class Look(Protocol):
+    """What looks at pictures, here or elsewhere."""
+
+    def __call__(self, picture: bytes, options: PreprocessOptions, token: StopToken) -> Seen:
+        """The portrait in a picture file; blocks, and raises what ``Preprocess`` raises."""
+        ...
+
+
 class PortraitCache:
-    """Preprocess in front of the stage cache.
+    """Preprocessing behind the stage cache.
 
     Portraits are kept exactly (float32, zstd), so that a cached one changes nothing.
     """
 
-    def __init__(self, preprocess: Preprocess, cache: StageCache, fingerprint: str) -> None:
-        """``fingerprint`` names everything that the result depends on besides picture and options."""
-        self._preprocess = preprocess
+    def __init__(self, look: Look, cache: StageCache, fingerprint: Callable[[], str]) -> None:
+        """``fingerprint`` names, as things stand, everything that the result depends on besides picture and options."""
+        self._look = look
         self._cache = cache
-        self.fingerprint = fingerprint
-        self.size = preprocess.size
+        self._fingerprint = fingerprint
 
-    def look(self, creation: Creation, watch: Watch, *, keep: bool = True) -> Seen:
+    def look(self, creation: Creation, watch: Watch, token: StopToken, *, keep: bool = True) -> Seen:
         """Preprocess the picture of ``creation``, or remember it; without ``keep`` the cache is left alone."""
         with watch.timing(_STAGE):
-            seen = self._remembered(creation) if keep else None
-            if seen is not None:
-                watch.cached.add(_STAGE)
+            if not keep:
+                return self._run(creation, token)
+            computed: list[Seen] = []
+            fingerprint = self._fingerprint()
+            quality, portrait = (_key(creation, what, fingerprint) for what in ("quality", "portrait"))
+
+            def compute() -> Seen:
+                seen, kept = self._run(creation, token), creation.durability
+                computed.append(seen)
+                self._cache.put(quality, seen.quality.SerializeToString(), _QUALITY_CODEC, kept)
+                self._cache.put(portrait, pack_portrait(seen.portrait), _PORTRAIT_CODEC, kept)
                 return seen
-            seen = seen_from(self._run(creation))
-            if keep:
-                self._cache.put(self._key(creation, "quality"), seen.quality.SerializeToString(), _QUALITY_CODEC)
-                self._cache.put(self._key(creation, "portrait"), pack_portrait(seen.portrait), _PORTRAIT_CODEC)
+
+            seen = self._cache.once(portrait, lambda: self._remembered(quality, portrait), compute, token.check)
+            if not computed:
+                watch.cached.add(_STAGE)
             return seen
 
-    def _run(self, creation: Creation) -> PreprocessResult:
+    def key(self, creation: Creation) -> StageKey:
+        """Where the portrait is kept."""
+        return _key(creation, "portrait", self._fingerprint())
+
+    def recall(self, path: str) -> Portrait | None:
+        """The portrait that is kept at ``path``; None where it is no longer."""
+        data = self._cache.read(path, _PORTRAIT_CODEC)
+        return unpack_portrait(data) if data is not None else None
+
+    def _run(self, creation: Creation, token: StopToken) -> Seen:
         options = PreprocessOptions(SeveralFaces(creation.options.several_faces.upper()), creation.options.face_index)
         try:
-            return self._preprocess(creation.picture, options)
+            return self._look(creation.picture, options, token)
         except InvalidInputError as error:
             # Whatever is wrong with the picture, the field at fault is the picture.
             error.field = error.field or "picture"
             raise
 
-    def _remembered(self, creation: Creation) -> Seen | None:
-        quality = self._cache.get(self._key(creation, "quality"), _QUALITY_CODEC)
-        portrait = self._cache.get(self._key(creation, "portrait"), _PORTRAIT_CODEC) if quality is not None else None
+    def _remembered(self, quality_key: StageKey, portrait_key: StageKey) -> Seen | None:
+        quality = self._cache.get(quality_key, _QUALITY_CODEC)
+        portrait = self._cache.get(portrait_key, _PORTRAIT_CODEC) if quality is not None else None
         if quality is None or portrait is None:
             return None
         return Seen(unpack_portrait(portrait), head_pb2.Quality.FromString(quality))
 
-    def _key(self, creation: Creation, what: str) -> StageKey:
-        options: Mapping[str, str | int | None] = {
-            "several_faces": creation.options.several_faces,
-            "face_index": creation.options.face_index,
-            "fingerprint": self.fingerprint,
-        }
-        return StageKey(creation.tenant, creation.input_sha256, what, options, "")
+
+def _key(creation: Creation, what: str, fingerprint: str) -> StageKey:
+    options: Mapping[str, str | int | None] = {
+        "several_faces": creation.options.several_faces,
+        "face_index": creation.options.face_index,
+        "fingerprint": fingerprint,
+    }
+    return StageKey(creation.tenant, creation.input_sha256, what, options, "")
 
 
-def seen_from(result: PreprocessResult) -> Seen:
-    """A preprocessing result in the contract's words."""
-    report, portrait = result.quality, result.portrait
-    # The report names the chosen face by its box alone; its turn is with the faces.
-    chosen = min(result.faces, key=lambda f: sum(abs(a - b) for a, b in zip(f.box, report.face_box, strict=True)))
-    quality = head_pb2.Quality(
-        score=report.score,
-        reasons=[str(r) for r in report.reasons],
-        notes=report.notes,
-        face=_face_box(chosen),
-        faces=[_face_box(f) for f in result.faces],
-        sharpness=report.sharpness,
-        exposure=report.exposure,
-        matte_confidence=report.matte_confidence,
-        cut_off_sides=report.cut_off,
-        crop_from_source=portrait.crop_from_source.flatten().tolist(),
-        crop_size_px=portrait.size,
-    )
-    return Seen(portrait, quality)
+def looking(preprocess: Preprocess) -> Look:
+    """Preprocessing in this process."""
+
+    def look(picture: bytes, options: PreprocessOptions, token: StopToken) -> Seen:
+        result = preprocess(picture, options)
+        return Seen(result.portrait, quality_message(result))
+
+    return look
 
 
 def pack_portrait(portrait: Portrait) -> bytes:
@@ -131,10 +147,3 @@ def unpack_portrait(data: bytes) -> Portrait:
     width_height = tensors["source_size"].tolist() if "source_size" in tensors else None
     source_size = (width_height[0], width_height[1]) if width_height is not None else None
     return Portrait(tensors["image"], tensors["alpha"], tensors["crop_from_source"], camera, source_size)
-
-
-def _face_box(face: Face) -> head_pb2.FaceBox:
-    x0, y0, x1, y1 = face.box
-    return head_pb2.FaceBox(
-        x_px=x0, y_px=y0, width_px=x1 - x0, height_px=y1 - y0, score=face.score, roll_deg=face.roll_deg
-    )

@@ -12,20 +12,38 @@ from headlift import codec
 from headlift.gateway import exports, looks, validation
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
+from headlift.gateway.live.service import Live, LiveContext
 from headlift.gateway.paging import PageTokens
-from headlift.gateway.pipeline import Pipeline
+from headlift.gateway.pipeline import HeadRef, Pipeline, Shots
+from headlift.gateway.renders import RenderCache
 from headlift.gateway.workers import Workers
-from headlift.store.heads import HeadStore
+from headlift.model.types import Cameras
+from headlift.render.pictures import Look
+from headlift.store.heads import HeadName, HeadStore
+from headlift.telemetry.metrics import metrics
 from headlift.v1 import head_service_pb2 as pb
+from headlift.v1 import live_pb2
 
 
 class HeadServicer:
     """The RPCs of headlift.v1.HeadService."""
 
     def __init__(
-        self, pipeline: Pipeline, creator: Creator, heads: HeadStore, tokens: PageTokens, storing: Workers
+        self,
+        pipeline: Pipeline,
+        creator: Creator,
+        heads: HeadStore,
+        tokens: PageTokens,
+        storing: Workers,
+        renders: RenderCache | None = None,
+        live: Live | None = None,
     ) -> None:
-        """``storing`` are the threads that wait for the store and pack files."""
+        """``storing`` are the threads that wait for the store and pack files; without ``renders`` none are kept.
+
+        Without ``live``, live sessions have the limits that ``Live`` has of its own.
+        """
+        self._renders = renders
+        self.live = live or Live(pipeline, creator, heads, tokens, storing)
         self._pipeline = pipeline
         self._creator = creator
         self._heads = heads
@@ -60,6 +78,7 @@ class HeadServicer:
         check_alive(context)
         name = validation.parse_name(request.name)
         await self._storing.run(lambda _: self._heads.delete(name))
+        metrics().heads_deleted.add()
         return pb.DeleteHeadResponse()
 
     async def RenderHead(self, request: pb.RenderHeadRequest, context: CallContext) -> pb.RenderHeadResponse:
@@ -69,8 +88,7 @@ class HeadServicer:
         look = looks.parse_look(request.picture, looks.parse_camera_count(request))
         messages = request.cameras
         cameras = await self._storing.run(lambda _: codec.cameras_from_messages(messages, look.width, look.height))
-        head = await self._storing.run(lambda _: self._heads.gaussians(name))
-        shots = await self._pipeline.render(head, cameras, look)
+        shots = await self._shots(name, cameras, look)
         pictures = [looks.picture_message(data, request.picture, look) for data in shots.pictures]
         return pb.RenderHeadResponse(pictures=pictures, stage_timings=shots.timings)
 
@@ -82,7 +100,7 @@ class HeadServicer:
         name, look = validation.parse_name(request.name), looks.parse_look(request.picture, 1)
         yaws, shared = looks.parse_orbit(request)
         cameras = codec.orbit(shared, look.width, look.height, yaws_deg=yaws)
-        head = await self._storing.run(lambda _: self._heads.gaussians(name))
+        head = await self._open(name)
         for i, yaw_deg in enumerate(yaws):
             check_alive(context)
             shots = await self._pipeline.render(head, cameras[i], look)
@@ -100,3 +118,20 @@ class HeadServicer:
         for chunk in exports.chunks(data, request.format):
             check_alive(context)
             yield chunk
+
+    def Live(
+        self, requests: AsyncIterator[live_pb2.LiveRequest], context: LiveContext
+    ) -> AsyncIterator[live_pb2.LiveResponse]:
+        """See the contract."""
+        return self.live.answers(requests, context)
+
+    async def _open(self, name: HeadName) -> HeadRef:
+        """The head of this name. NotFoundError: there is none."""
+        await self._storing.run(lambda _: self._heads.get(name))
+        return HeadRef(str(name), lambda: self._heads.gaussians(name), lambda: self._heads.packed(name))
+
+    async def _shots(self, name: HeadName, cameras: Cameras, look: Look) -> Shots:
+        async def render() -> Shots:
+            return await self._pipeline.render(await self._open(name), cameras, look)
+
+        return await (self._renders.take(name, cameras, look, render) if self._renders else render())

@@ -47,10 +47,9 @@ def error_of(status: status_pb2.Status) -> HeadliftError:
     has_info, has_bad, has_retry = (any(d.Unpack(m) for d in status.details) for m in (info, bad, retry))
     code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "UNKNOWN"
     kind = _class_of(info.reason if has_info and info.domain == DOMAIN else "", code)
-    if kind is OverloadedError:
-        return OverloadedError(
-            status.message, retry_after_s=retry.retry_delay.ToTimedelta().total_seconds() if has_retry else 1.0
-        )
+    if issubclass(kind, OverloadedError):
+        wait_s = retry.retry_delay.ToTimedelta().total_seconds() if has_retry else 1.0
+        return kind(status.message, retry_after_s=wait_s, metadata=dict(info.metadata))
     field = bad.field_violations[0].field if has_bad and bad.field_violations else None
     error = kind(status.message, reason=info.reason or None, field=field, metadata=dict(info.metadata))
     error.code = code
@@ -59,7 +58,9 @@ def error_of(status: status_pb2.Status) -> HeadliftError:
 
 def _class_of(reason: str, code: str) -> type[HeadliftError]:
     """The class with this reason; else the most general one with this code."""
-    classes = [kind for kind in _tree(HeadliftError) if kind.code == code and kind is not HeadliftError]
+    # The tree of headlift.errors alone: what a room derives for itself is known to nobody on the other side.
+    public = [kind for kind in _tree(HeadliftError) if kind.__module__ == HeadliftError.__module__]
+    classes = [kind for kind in public if kind.code == code and kind is not HeadliftError]
     for kind in classes:
         if kind.default_reason == reason:
             return kind

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headlift.errors import InvalidInputError, PictureTooLargeError
+from headlift.store.blobs import Durability
 from headlift.store.heads import HeadName
 from headlift.v1 import head_service_pb2 as pb
 
@@ -19,6 +20,11 @@ _NAME = re.compile(f"tenants/({_SEGMENT})/heads/({_SEGMENT})")
 REFINE_STEPS_MAX = 1000
 FACE_INDEX_MAX = 63
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
+_DURABILITIES: dict[int, Durability] = {
+    pb.DURABILITY_UNSPECIFIED: Durability.DURABLE,
+    pb.DURABILITY_DURABLE: Durability.DURABLE,
+    pb.DURABILITY_HOT: Durability.HOT,
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Creation:
     input_sha256: str
     body_sha256: str  # of everything that makes the request what it is
     validate_only: bool
+    durability: Durability = Durability.DURABLE
+    keep: bool = True  # whether anything that is derived from the picture may be remembered
 
 
 def parse_parent(parent: str) -> str:
@@ -51,13 +59,13 @@ def parse_parent(parent: str) -> str:
     return match[1]
 
 
-def parse_name(name: str) -> HeadName:
+def parse_name(name: str, field: str = "name") -> HeadName:
     """The parts of ``tenants/{tenant}/heads/{head}``."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise InvalidInputError(
-            f"name is {name[:200]!r}; write tenants/TENANT/heads/HEAD as CreateHead and ListHeads give it.",
-            field="name",
+            f"{field} is {name[:200]!r}; write tenants/TENANT/heads/HEAD as CreateHead and ListHeads give it.",
+            field=field,
         )
     return HeadName(match[1], match[2])
 
@@ -78,6 +86,7 @@ def parse_creation(request: pb.CreateHeadRequest, *, refine_steps_default: int, 
         check_range("face_index", face_index, 0, FACE_INDEX_MAX)
     steps = request.refine_steps if request.HasField("refine_steps") else refine_steps_default
     check_range("refine_steps", steps, 0, REFINE_STEPS_MAX)
+    durability = parse_durability(request.durability)
     refuse = request.several_faces == pb.SEVERAL_FACES_REFUSE
     return Creation(
         tenant=tenant,
@@ -87,7 +96,14 @@ def parse_creation(request: pb.CreateHeadRequest, *, refine_steps_default: int, 
         input_sha256=hashlib.sha256(request.picture).hexdigest(),
         body_sha256=_body_sha256(request),
         validate_only=request.validate_only,
+        durability=durability,
     )
+
+
+def parse_durability(value: int) -> Durability:
+    """What a ``Durability`` of the contract asks for."""
+    check_enum(value, _DURABILITIES, "durability")
+    return _DURABILITIES[value]
 
 
 def parse_request_id(text: str) -> str:

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from headlift.errors import OverloadedError
-from headlift.gateway.context import StopToken
+from headlift.gateway.context import DEADLINE, StopToken
+from headlift.telemetry.metrics import metrics
 
 T = TypeVar("T")
 _SMOOTHING = 0.2  # weight of the latest duration in the running mean
@@ -32,6 +34,9 @@ class Workers:
         self._lock = threading.Lock()
         self._admitted = 0
         self._mean_s = 0.0
+        self._metrics = metrics()
+        self._metrics.queue_capacity.set(queue_size, pool=name)
+        self._show()
 
     @property
     def admitted(self) -> int:
@@ -39,15 +44,16 @@ class Workers:
         return self._admitted
 
     async def run(self, job: Callable[[StopToken], T]) -> T:
-        """Run ``job`` on a thread and await its result.
+        """Run ``job`` on a thread and await its result; its token knows the deadline of the call that is being served.
 
         Raises:
             OverloadedError: Too many jobs wait already; nothing was begun.
         """
         self._admit()
-        token = StopToken()
+        token = StopToken(DEADLINE.get())
         try:
-            future = self._pool.submit(self._timed, job, token)
+            # The thread sees the caller's context: log lines name its call, spans belong to its trace.
+            future = self._pool.submit(copy_context().run, self._timed, job, token, time.perf_counter())
         except RuntimeError:  # the pool is shut down
             self._release()
             raise OverloadedError("The server is shutting down; ask another one, or try again soon.") from None
@@ -62,9 +68,10 @@ class Workers:
         """Take no more jobs and wait for the running ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _timed(self, job: Callable[[StopToken], T], token: StopToken) -> T:
-        token.check()
+    def _timed(self, job: Callable[[StopToken], T], token: StopToken, asked: float) -> T:
         begin = time.perf_counter()
+        self._metrics.queue_wait_seconds.see(begin - asked, pool=self.name)
+        token.check()
         result = job(token)
         with self._lock:
             taken = time.perf_counter() - begin
@@ -75,13 +82,21 @@ class Workers:
         with self._lock:
             if self._admitted >= self._limit:
                 # Half the queue should have drained by then: late enough to help, early enough to keep threads busy.
+                self._metrics.queue_refusals.add(pool=self.name)
                 wait_s = self._mean_s * math.ceil(self._admitted / self._worker_count) / 2
                 raise OverloadedError(
                     f"{self._admitted} requests are being served or wait ({self.name}), which is the limit; try later.",
                     retry_after_s=min(max(wait_s, 0.1), 30.0),
                 )
             self._admitted += 1
+            self._show()
 
     def _release(self) -> None:
         with self._lock:
             self._admitted -= 1
+            self._show()
+
+    def _show(self) -> None:
+        """A job waits when there are more than threads."""
+        self._metrics.queue_running.set(min(self._admitted, self._worker_count), pool=self.name)
+        self._metrics.queue_depth.set(max(self._admitted - self._worker_count, 0), pool=self.name)

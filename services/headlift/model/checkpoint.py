@@ -24,6 +24,9 @@ from headlift.model.template import Template
 
 FORMAT = "headlift.perchead.v1"
 _EXACT = ("decoder.anchors", "decoder.normals", "decoder.spacing")  # never stored in half precision: they are positions
+# Two thirds of a release: in half precision these bases are stored as bytes, each row with a step of its own.
+_BASES = ("decoder.head_code.geometry_basis", "decoder.head_code.color_basis")
+_STEP = ".step"
 _TEMPLATE = "template."
 
 
@@ -65,13 +68,17 @@ def save_checkpoint(
         path: The file to write; its folder must exist.
         model: What to save; its frozen backbone is not saved.
         provenance: Where the weights come from.
-        dtype: float32, or float16 for half the size (loaded as float32 again). Anchors stay float32.
+        dtype: float32, or float16 for a release (loaded as float32 again): half the size, the bases of the head code a
+            quarter. Anchors stay float32.
 
     Returns:
         The SHA-256 of the file's bytes, hexadecimal: the weights hash.
     """
     target = Path(path)
-    tensors = {name: _stored(name, value, dtype) for name, value in model.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        as_bytes = name in _BASES and dtype == torch.float16
+        tensors |= _as_bytes(name, value) if as_bytes else {name: _stored(name, value, dtype)}
     template = model.template
     for name in ("neighbors", "mirror", "regions"):
         value = getattr(template, name)
@@ -80,7 +87,7 @@ def save_checkpoint(
         "config": model.config.to_json(),
         "provenance": provenance.to_json(),
         "template": {"name": template.name, "sha256": template.sha256},
-        "tensors_sha256": _digest(tensors),
+        "tensors_sha256": tensors_digest(tensors),
     }
     # One entry only: safetensors writes several in random order, and equal weights should be equal files.
     metadata = {FORMAT: json.dumps(description, sort_keys=True)}
@@ -123,12 +130,12 @@ def load_checkpoint(
             f"{source.name} holds a {config.name!r} model, and {expect.name!r} was asked for; they differ in "
             f"{'; '.join(differences)} (here: the file, there: asked for)."
         )
-    if _digest(tensors) != checksum:
+    if tensors_digest(tensors) != checksum:
         raise CorruptWeightsError(f"{source.name} does not match its checksum; fetch or train it again.")
     try:
         template = _template(tensors, name, sha256)
         model = PercHead(config, template, backbone)
-        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_TEMPLATE)})
+        model.load_state_dict(_values({k: v for k, v in tensors.items() if not k.startswith(_TEMPLATE)}))
     except (HeadliftError, KeyError, RuntimeError) as error:
         raise CorruptWeightsError(
             f"{source.name} does not hold the tensors of its own config {config.name!r}."
@@ -181,7 +188,25 @@ def _stored(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _as_bytes(name: str, value: Tensor) -> dict[str, Tensor]:
+    """A basis [K, ...] as int8 and the step of each of its rows [K]; off by half a 127th of a row's largest value."""
+    rows = value.detach().float().cpu()
+    step = (rows.flatten(1).abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    levels = (rows / step.view(-1, *[1] * (rows.dim() - 1))).round().to(torch.int8)
+    return {name: levels.contiguous(), name + _STEP: step}
+
+
+def _values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file as the model knows them. KeyError: bytes without their steps."""
+    values = {name: value for name, value in tensors.items() if not name.endswith(_STEP)}
+    for name in _BASES:
+        if name in values and values[name].dtype == torch.int8:
+            step = tensors[name + _STEP]
+            values[name] = values[name].float() * step.view(-1, *[1] * (values[name].dim() - 1))
+    return values
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes: safetensors itself would not notice a flipped bit."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

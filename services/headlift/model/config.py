@@ -1,8 +1,8 @@
 """Every number that shapes a PercHead, and the named sizes.
 
 ``base``, ``light`` and ``light_s`` are the paper's (sections 3.1, C.6, appendix E); where the paper is silent the
-field's comment says "guess". ``mini`` is ours: no frozen backbone, projected guidance, a low-rank head code.
-``tiny`` is for tests.
+field's comment says "guess". ``mini`` is ours: HeadNet as the frozen branch, projected guidance, a low-rank
+head code. ``tiny`` is for tests.
 """
 
 from __future__ import annotations
@@ -25,6 +25,25 @@ _BACKBONE_SIZES = {"vits14": (384, 12), "vitb14": (768, 12), "vitl14": (1024, 24
 BACKBONES: Mapping[str, tuple[int, int]] = {
     f"dinov2_{size}{suffix}": shape for size, shape in _BACKBONE_SIZES.items() for suffix in ("", "_reg")
 }
+
+
+@dataclass(frozen=True)
+class HeadNetConfig:
+    """HeadNet, our own frozen network (headlift.model.headnet)."""
+
+    dim: int = 192
+    depth: int = 6
+    num_heads: int = 6
+    mlp_ratio: float = 4.0
+    landmarks: int = 160
+    identity_dim: int = 64
+    stem: tuple[int, int, int] = (24, 48, 96)  # channels at strides 2, 4 and 8
+    neck: int = 64  # channels of the dense head
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "dim", "depth", "num_heads", "mlp_ratio", "landmarks", "identity_dim", "neck")
+        _check(self.dim % self.num_heads == 0, "dim", self.dim, f"a multiple of num_heads {self.num_heads}")
+        _check(self.dim % 4 == 0, "dim", self.dim, "a multiple of 4, for the sine positions")
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class EncoderConfig:
     thumbnail: int = 0  # side of a small picture that a first guess of camera and code is made from; 0 makes none
     thumbnail_features: int = 2048  # random features of that guess
     gradient_cells: int = 16  # cells a side of its histograms of oriented gradients
+    headnet: HeadNetConfig | None = None  # our own frozen network beside the trained branch, part of the checkpoint
+    headnet_layers: tuple[int, ...] = ()  # blocks of it whose tokens join the trained branch's
 
     def __post_init__(self) -> None:
         _check_choices(self, stem=Stem, layer_convention=LayerConvention)
@@ -72,6 +93,13 @@ class EncoderConfig:
             _check(power, "patch_size", self.patch_size, "a power of two from 4 on, for the conv stem")
         if self.backbone is not None:
             self._check_backbone(self.backbone)
+        if self.headnet is not None:
+            self._check_headnet(self.headnet)
+
+    def _check_headnet(self, headnet: HeadNetConfig) -> None:
+        _check(self.patch_size == 16, "patch_size", self.patch_size, "16, as HeadNet's")
+        inside = all(0 <= layer < headnet.depth for layer in self.headnet_layers)
+        _check(inside, "headnet_layers", self.headnet_layers, f"within 0..{headnet.depth - 1}")
 
     def _check_backbone(self, name: str) -> None:
         _check(name in BACKBONES, "backbone", name, f"one of {', '.join(BACKBONES)}, or null")
@@ -95,7 +123,8 @@ class EncoderConfig:
     @property
     def backbone_dim(self) -> int:
         """Width of the concatenated frozen features; 0 without a backbone."""
-        return 0 if self.backbone is None else BACKBONES[self.backbone][0] * len(self.backbone_layers)
+        ours = 0 if self.headnet is None else self.headnet.dim * len(self.headnet_layers)
+        return ours + (0 if self.backbone is None else BACKBONES[self.backbone][0] * len(self.backbone_layers))
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,12 @@ class DecoderConfig:
     geometry_rank: int = 0  # coefficients of the low-rank head code, ours; 0 is the paper
     color_rank: int = 0
     code_doubt: float = 0.0  # ridge of fitting the colour code to the seen pixels; 0 leaves the encoder's code alone
+    silhouette_steps: int = 0  # gradient steps that fit the geometry code to the matte; 0 leaves it alone, ours
+    closed: float = (
+        0.0  # least scale of whole heads' discs over the distance of their neighbours; 0 lets holes be, ours
+    )
+    hair_cover: bool = False  # whether the geometry code says which patches hair covers, beyond the scalp; ours
+    hair_grain: float = 0.0  # strength of the strands on hair that is not seen, over those seen; 0 is smooth, ours
 
     def __post_init__(self) -> None:
         _check_choices(self, residual=Residual, guidance=Guidance)
@@ -127,6 +162,13 @@ class DecoderConfig:
         _check(self.geometry_rank >= 0, "geometry_rank", self.geometry_rank, ">= 0")
         _check(self.color_rank >= 0, "color_rank", self.color_rank, ">= 0")
         _check(self.code_doubt >= 0, "code_doubt", self.code_doubt, ">= 0")
+        _check(self.closed >= 0, "closed", self.closed, ">= 0")
+        _check(self.silhouette_steps >= 0, "silhouette_steps", self.silhouette_steps, ">= 0")
+        _check(self.hair_grain >= 0, "hair_grain", self.hair_grain, ">= 0")
+        if self.hair_cover:
+            _check(self.code_doubt > 0, "hair_cover", self.hair_cover, "off without code_doubt")
+        if self.hair_grain:
+            _check(self.code_doubt > 0, "hair_grain", self.hair_grain, "0 without code_doubt")
         if self.code_doubt:
             fits = self.guidance == "projected" and self.color_rank > 0
             _check(fits, "code_doubt", self.code_doubt, "0 without projected guidance and a colour code")
@@ -189,7 +231,10 @@ class PercHeadConfig:
         arguments = _known(cls, values, "config")
         for key, part in parts.items():
             if arguments.get(key) is not None:
-                arguments[key] = _build(part, arguments[key], key)
+                given = dict(arguments[key]) if isinstance(arguments[key], dict) else arguments[key]
+                if key == "encoder" and isinstance(given, dict) and given.get("headnet") is not None:
+                    given["headnet"] = _build(HeadNetConfig, given["headnet"], "encoder.headnet")
+                arguments[key] = _build(part, given, key)
         return cast(PercHeadConfig, _build(cls, arguments, "config"))
 
     def differences(self, other: PercHeadConfig) -> list[str]:
@@ -260,12 +305,15 @@ def _light_s() -> PercHeadConfig:
 
 def _mini() -> PercHeadConfig:
     encoder = EncoderConfig(
-        image_size=256, patch_size=16, dim=256, depth=6, num_heads=8, stem="conv", sees_alpha=True,
-        backbone=None, backbone_layers=(), fusion_dim=256, estimates_camera=True, thumbnail=32,
+        image_size=192, patch_size=16, dim=192, depth=2, num_heads=6, stem="conv", sees_alpha=True,
+        backbone=None, backbone_layers=(), fusion_dim=256, estimates_camera=True,
+        thumbnail=32, thumbnail_features=1024, gradient_cells=8,
+        headnet=HeadNetConfig(), headnet_layers=(1, 3, 5),
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=256, depth=4, num_heads=8, residual="standard", gaussian_dim=48, s_init=0.4, s_max=0.08,
-        guidance="projected", geometry_rank=32, color_rank=32, code_doubt=3.0,
+        guidance="projected", geometry_rank=40, color_rank=32, code_doubt=3.0,
+        closed=0.55, silhouette_steps=24, hair_cover=True, hair_grain=0.8,
     )  # fmt: skip
     return PercHeadConfig(
         "mini", 512, encoder, decoder, SharpenerConfig(channels=32, depth=4, unshuffle=2, blur_sigma=1.5)
@@ -274,13 +322,15 @@ def _mini() -> PercHeadConfig:
 
 def _tiny() -> PercHeadConfig:
     encoder = EncoderConfig(
-        image_size=32, patch_size=8, dim=32, depth=1, num_heads=2, stem="conv", sees_alpha=True,
+        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, stem="conv", sees_alpha=True,
         backbone=None, backbone_layers=(), fusion_dim=32, estimates_camera=True, head_dim=16,
         thumbnail=8, thumbnail_features=32, gradient_cells=4,
+        headnet=HeadNetConfig(32, 2, 2, 2.0, 12, 8, (8, 8, 16), 8), headnet_layers=(0, 1),
     )  # fmt: skip
     decoder = DecoderConfig(
         dim=32, depth=2, num_heads=2, residual="standard", num_patches=32, gaussian_dim=8, s_init=0.4, s_max=0.08,
         guidance="projected", geometry_rank=3, color_rank=2, code_doubt=3.0,
+        silhouette_steps=2, hair_cover=True, hair_grain=0.8,
     )  # fmt: skip
     return PercHeadConfig(
         "tiny", 64, encoder, decoder, SharpenerConfig(channels=8, depth=2, unshuffle=2, blur_sigma=1.0)

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
 from headlift.model.config import DecoderConfig
-from headlift.model.guidance import ProjectedGuidance, Viewer, require_guidance
+from headlift.model.guidance import ProjectedGuidance, Viewer, hair_color, require_guidance
+from headlift.model.hair_grain import hair_contrast, hair_grain
 from headlift.model.head_code import HeadCode
 from headlift.model.layers import CrossAttentionBlock, fourier_features, full_precision, zero_init
+from headlift.model.surfaces import fits
 from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
 
@@ -30,6 +32,8 @@ _DISC = (0.75, 0.75, 0.35)  # start scales over anchor spacing: discs along the 
 _OPACITY_LOGIT = 2.2  # start opacity 0.90
 _LARGEST_STRETCH = 3.0
 _HAIR_DOUBT = 10.0  # looked-up Gaussians of hair that must agree before they speak for all of it
+_HAIR_SHARE = 0.003  # of the picture that must be hair before its colour is half believed
+_HAIR_TRUST = 0.7  # how far hidden hair follows seen hair; all the way costs .2 dB at the back, where light differs
 _LARGEST_AREA = 4.0  # over the mean anchor's
 _LOOKUP_STRIDE = 8  # every how many-th Gaussian is looked up in the picture to correct the head code
 
@@ -37,7 +41,9 @@ _LOOKUP_STRIDE = 8  # every how many-th Gaussian is looked up in the picture to 
 class TemplateDecoder(nn.Module):
     """``ImageTokens`` to ``Gaussians``; untrained it gives the grey template."""
 
-    def __init__(self, config: DecoderConfig, template: Template, *, token_dim: int, token_side: int) -> None:
+    def __init__(
+        self, config: DecoderConfig, template: Template, *, token_dim: int, token_side: int, parses: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         # Persistent: weights belong to these anchors, whatever a later version of the template's generator makes.
@@ -49,6 +55,8 @@ class TemplateDecoder(nn.Module):
         hair = (template.regions == Region.HAIR) | (template.regions == Region.SCALP)
         self.hairy: Tensor
         self.register_buffer("hairy", hair.float()[:, None], persistent=False)
+        self.fits: Tensor | None
+        self.register_buffer("fits", fits(template.regions) if parses else None, persistent=False)
         self._register_derived()
         self.register_load_state_dict_post_hook(_follow_anchors)  # type: ignore[no-untyped-call]
         self.embed_anchors = nn.Linear(self.anchor_features.shape[-1], config.dim)
@@ -62,9 +70,11 @@ class TemplateDecoder(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(config.gaussian_dim, width) for name, width in ATTRIBUTES.items()})
         zero_init(self.heads)
         self.head_code = HeadCode(config) if config.code_rank else None
+        if self.head_code is not None and self.head_code.hair_mean is not None:
+            self.head_code.hair_mean.copy_(self._by_patch(self.hairy).mean(1)[:, 0])  # until it is filled
         self.embed_code = nn.Linear(config.code_rank, config.dim) if config.code_rank else None
         self.guidance = (
-            ProjectedGuidance(config.dim, token_dim, token_side, config.gaussian_dim)
+            ProjectedGuidance(config.dim, token_dim, token_side, config.gaussian_dim, parses=parses)
             if config.guidance == "projected"
             else None
         )
@@ -91,7 +101,11 @@ class TemplateDecoder(nn.Module):
             raise InvalidInputError(f"active_layers is {active_layers}; it must be >= 0.", field="active_layers")
         rows = self._rows_of(patches)
         coarse_means, coarse_colors = self.coarse(tokens)
-        viewer = Viewer(*require_guidance(tokens), coarse_means) if self.guidance is not None else None
+        viewer = (
+            Viewer(*require_guidance(tokens), coarse_means, tokens.parsing if self.fits is not None else None)
+            if self.guidance is not None
+            else None
+        )
         if viewer is not None and tokens.code is not None and self.config.code_doubt:
             tokens, coarse_colors = self._corrected(tokens, viewer, coarse_means, coarse_colors)
         coarse_means, coarse_colors = coarse_means[:, rows], coarse_colors[:, rows]
@@ -123,14 +137,15 @@ class TemplateDecoder(nn.Module):
     ) -> tuple[ImageTokens, Tensor]:
         """The head code moved so that it also explains the colours that the picture shows, and its colours [B, N, 3].
 
-        What the code cannot explain of the hair as a whole, its mean, goes to all of the hair: hair comes in more
-        colours than a few components hold, and its back has the colour of its front.
+        What the code cannot explain of the hair as a whole goes to the hair that is hidden, and where the picture was
+        not parsed to all of it: hair comes in more colours than a few components hold, and its back has the colour of
+        its front. Its strands are as contrasty as those that are seen.
         """
         assert self.head_code is not None
         assert tokens.code is not None
         rows = torch.arange(0, coarse_means.shape[1], _LOOKUP_STRIDE, device=coarse_means.device)
         with full_precision(coarse_means.device):
-            seen = viewer.look(coarse_means[:, rows], self.normals[rows])
+            seen = viewer.look(coarse_means[:, rows], self.normals[rows], self._fits(rows))
             # By area: anchors are dense on the face, and the hair's few must not be outvoted about the hair.
             area = (self.spacing[rows] / self.spacing.mean()).square().clamp(max=_LARGEST_AREA)[:, None]
             weight = seen.weight * area
@@ -139,10 +154,32 @@ class TemplateDecoder(nn.Module):
             )
             tokens = replace(tokens, code=tokens.code.float() + F.pad(change, (self.config.geometry_rank, 0)))
             colors = self.coarse(tokens)[1]
-            of_hair = weight * self.hairy[rows]
-            left = (of_hair * (seen.color - colors[:, rows]).detach()).sum(1, keepdim=True)
-            left = left / (of_hair.sum(1, keepdim=True) + _HAIR_DOUBT)
+            if viewer.shown is None:
+                of_hair = weight * self.hairy[rows]
+                left = (of_hair * (seen.color - colors[:, rows]).detach()).sum(1, keepdim=True)
+                left = left / (of_hair.sum(1, keepdim=True) + _HAIR_DOUBT)
+            else:
+                covered = self._hair(tokens.code)
+                hidden = (1 - seen.weight) * (self.hairy * covered)[:, rows] * area
+                mean = ((hidden * colors[:, rows].detach()).sum(1) / hidden.sum(1).clamp_min(1e-6))[:, None]
+                color, share = hair_color(viewer.pixels, viewer.shown)
+                left = (_HAIR_TRUST * share / (share + _HAIR_SHARE))[:, None] * (color[:, None] - mean)
+                # Where long hair hangs over neck and shoulders they have the hair's colour, whatever theirs would be.
+                colors = torch.lerp(colors, mean, covered * (1 - self.hairy)) + left * covered
+                if self.config.hair_grain:
+                    strands = self.config.hair_grain * hair_contrast(viewer.pixels, viewer.shown)
+                    colors = colors + strands[:, None] * self.grain * covered
+                return tokens, colors.clamp(0, 1)
             return tokens, (colors + left * self.hairy).clamp(0, 1)
+
+    def _hair(self, code: Tensor | None) -> Tensor:
+        """How far hair covers each Gaussian, [B, N, 1] or, where the code does not tell, [1, N, 1] for every head."""
+        assert self.head_code is not None
+        assert code is not None
+        covered = self.head_code.hair(code)
+        if covered is None:
+            return self.hairy[None]
+        return covered.repeat_interleave(self.config.gaussians_per_patch, -1)[..., None]
 
     def _rows_of(self, patches: Tensor | None) -> Tensor | slice:
         """Rows of the chosen patches' Gaussians."""
@@ -163,7 +200,10 @@ class TemplateDecoder(nn.Module):
             queries = queries + self.embed_code(tokens.code)[:, None]
         if self.guidance is not None and viewer is not None:
             centers = self._by_patch(coarse_means).mean(-2)
-            queries = queries + self.guidance.query_offsets(tokens, viewer, centers, self.patch_normals[chosen])
+            fits_of_patches = None if self.fits is None else self._by_patch(self.fits).mean(1)[chosen]
+            queries = queries + self.guidance.query_offsets(
+                tokens, viewer, centers, self.patch_normals[chosen], fits_of_patches
+            )
         return queries
 
     def _activate(
@@ -180,7 +220,7 @@ class TemplateDecoder(nn.Module):
             means = coarse_means + torch.tanh(raw["means"] * self.config.s_init) * self.config.s_max
             turn = F.normalize(raw["quats"] * 0.3 + raw["quats"].new_tensor([1.0, 0, 0, 0]), dim=-1)
             quats = F.normalize(multiply_quats(self.disc_quats[rows], turn), dim=-1)
-            discs = self.spacing[rows, None] * self.spacing.new_tensor(_DISC)
+            discs = self.disc_scales[rows]
             stretch = self._stretch(coarse_means, rows)
             scales = discs * stretch * torch.exp(1.2 * torch.tanh(0.4 * raw["scales"]))
             opacities = torch.sigmoid(raw["opacities"][..., 0] + _OPACITY_LOGIT)
@@ -188,7 +228,9 @@ class TemplateDecoder(nn.Module):
         if self.guidance is None or viewer is None:
             colors = logits.sigmoid()
         else:
-            colors = self.guidance.colors(latents, viewer, means, self.normals[rows], coarse_colors, logits)
+            colors = self.guidance.colors(
+                latents, viewer, means, self.normals[rows], coarse_colors, logits, self._fits(rows)
+            )
         return Gaussians(means, quats, scales, opacities, colors)
 
     @torch.no_grad()
@@ -201,8 +243,12 @@ class TemplateDecoder(nn.Module):
         return stretch.repeat_interleave(self.config.gaussians_per_patch, -1)[..., None]
 
     def _by_patch(self, x: Tensor) -> Tensor:
-        """[..., n, 3] -> [..., q, J, 3]."""
-        return x.reshape(*x.shape[:-2], -1, self.config.gaussians_per_patch, 3)
+        """[..., n, c] -> [..., q, J, c]."""
+        return x.reshape(*x.shape[:-2], -1, self.config.gaussians_per_patch, x.shape[-1])
+
+    def _fits(self, rows: Tensor | slice) -> Tensor | None:
+        """What the chosen Gaussians may show, [n, 6], for models that parse."""
+        return None if self.fits is None else self.fits[rows]
 
     def _register_derived(self) -> None:
         """Everything that follows from the anchors; called again when other anchors are loaded."""
@@ -210,10 +256,14 @@ class TemplateDecoder(nn.Module):
             "anchor_features": fourier_features(self._by_patch(self.anchors)).flatten(1),
             "patch_normals": F.normalize(self._by_patch(self.normals).mean(1), dim=-1),
             "disc_quats": quats_from_normals(self.normals),
+            "disc_scales": self.spacing[:, None] * self.spacing.new_tensor(_DISC),
+            "grain": hair_grain(self.anchors, self.hairy) if self.config.hair_grain else None,
         }
         self.anchor_features: Tensor
         self.patch_normals: Tensor
         self.disc_quats: Tensor
+        self.disc_scales: Tensor
+        self.grain: Tensor
         for name, value in derived.items():
             self.register_buffer(name, value, persistent=False)
 

@@ -9,6 +9,8 @@ Legend: B batch, S portrait side, I encoder input side, G patches a side, P kept
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 
 from headlift.errors import MissingWeightsError
 from headlift.model.cameras import FRONTAL_POSE, POSE_DIM, cameras_from_pose
-from headlift.model.config import EncoderConfig
+from headlift.model.config import EncoderConfig, HeadNetConfig
+from headlift.model.headnet import HeadNet, HeadNetOutput
 from headlift.model.layers import Mlp, SelfAttentionBlock, full_precision, sine_positions, zero_init
+from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, ImageTokens
 
 _POOL = 4  # the head reads the token map at this many cells a side
@@ -36,9 +40,10 @@ class Backbone(Protocol):
 class VitBranch(nn.Module):
     """The trained branch: a small ViT without a class token."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, channels: int | None = None) -> None:
+        """Build with random weights; ``channels`` of what it looks at, where that is no picture."""
         super().__init__()
-        channels = 4 if config.sees_alpha else 3
+        channels = channels or (4 if config.sees_alpha else 3)
         self.stem = _conv_stem(channels, config) if config.stem == "conv" else _patchify(channels, config)
         self.positions: Tensor
         self.register_buffer("positions", sine_positions(config.grid, config.dim), persistent=False)
@@ -48,7 +53,7 @@ class VitBranch(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B, 3 or 4, I, I] in 0..1 -> [B, G * G, D], row by row."""
+        """[B, channels, I, I] in 0..1 -> [B, G * G, D], row by row."""
         x = self.stem(2 * pictures - 1).flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:
             x = block(x)
@@ -94,13 +99,22 @@ class ThumbnailHead(nn.Module):
         components = min(self.COMPONENTS, pixels)
         self.reduce = nn.Linear(pixels, components)
         self.expand = nn.Linear(components, config.thumbnail_features)
-        self.out = nn.Linear(components + config.thumbnail_features + self.BINS * self.cells**2, width)
+        told = summary_width(config.headnet) if config.headnet is not None else 0
+        self.out = nn.Linear(components + config.thumbnail_features + self.BINS * self.cells**2 + told, width)
         zero_init(self.out)
+        self.error: Tensor | None  # [K + 9] standard error of each number, on pictures that the fit has not seen
+        self.register_buffer("error", torch.ones(width) if config.headnet is not None else None)
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """[B, 4, S, S] RGB multiplied by alpha, and alpha -> what the guess is linear in, [B, f]."""
+    def features(self, pixels: Tensor, summary: Tensor | None = None) -> Tensor:
+        """What the guess is linear in, [B, f].
+
+        Args:
+            pixels: [B, 4, S, S] RGB multiplied by alpha, and alpha.
+            summary: [B, m] what HeadNet says of the picture, for models that have one.
+        """
         components = self.reduce(_resize(pixels.float(), self.side).flatten(1))
-        return torch.cat([components, F.relu(self.expand(components)), self.gradients(pixels.float())], -1)
+        told = [] if summary is None else [summary.float()]
+        return torch.cat([components, F.relu(self.expand(components)), self.gradients(pixels.float()), *told], -1)
 
     def gradients(self, pixels: Tensor) -> Tensor:
         """Histograms of oriented gradients over mid grey, normalised among neighbouring cells: [B, bins * cells^2]."""
@@ -117,11 +131,35 @@ class ThumbnailHead(nn.Module):
         energy = F.avg_pool2d(cells.square().sum(1, keepdim=True), 3, 1, 1)
         return (cells / (energy + 1e-4).sqrt()).flatten(1)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B, 4, S, S] -> [B, K + 9]."""
+    def forward(self, pixels: Tensor, summary: Tensor | None = None) -> Tensor:
+        """[B, 4, S, S] and HeadNet's summary -> [B, K + 9]."""
         with full_precision(pixels.device):
-            out: Tensor = self.out(self.features(pixels))
+            out: Tensor = self.out(self.features(pixels, summary))
             return out
+
+
+def summary_width(config: HeadNetConfig) -> int:
+    """Numbers in `summarise`."""
+    return (_POOL * _POOL + 1) * config.dim + 2 * config.landmarks + POSE_DIM
+
+
+def summarise(said: HeadNetOutput, last: Tensor) -> Tensor:
+    """What HeadNet says of whole pictures, as plain numbers: pooled tokens [B, 1 + G * G, D], landmarks, pose."""
+    side = math.isqrt(last.shape[1] - 1)
+    grid = last[:, 1:].transpose(1, 2).reshape(len(last), -1, side, side)
+    cells = F.adaptive_avg_pool2d(grid, _POOL).flatten(1)
+    return torch.cat([cells, last[:, 0], said.landmarks.flatten(1), said.pose], -1).float()
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What HeadNet saw, for the encoder and for the fit of camera and shape."""
+
+    tokens: list[Tensor]  # of the chosen layers, [B, G * G, D] each
+    summary: Tensor  # [B, m]
+    landmarks: Tensor  # [B, L, 2]
+    spread: Tensor  # [B, L]
+    shown: Tensor  # [B, 6, h, h]
 
 
 class ImageEncoder(nn.Module):
@@ -136,11 +174,13 @@ class ImageEncoder(nn.Module):
         self.config = config
         self._backbone = (backbone,)  # a tuple hides it from nn.Module's registration
         self.vit = VitBranch(config)
+        self.headnet = HeadNet(config.headnet).requires_grad_(False) if config.headnet is not None else None
         self.fuse = Mlp(config.backbone_dim + config.dim, config.fusion_dim, config.fusion_dim)
-        self.head = GlobalHead(config, code_rank) if config.estimates_camera or code_rank else None
-        self.thumbnail_head = (
-            ThumbnailHead(config, code_rank + POSE_DIM) if config.thumbnail and self.head is not None else None
-        )
+        self.code_rank = code_rank
+        estimates = config.estimates_camera or code_rank > 0
+        # Beside HeadNet's summary the global head has nothing to add that a few thousand samples could teach it.
+        self.head = GlobalHead(config, code_rank) if estimates and config.headnet is None else None
+        self.thumbnail_head = ThumbnailHead(config, code_rank + POSE_DIM) if config.thumbnail and estimates else None
 
     def forward(
         self,
@@ -153,27 +193,51 @@ class ImageEncoder(nn.Module):
         Raises:
             MissingWeightsError: The config names a backbone and none was given.
         """
+        return self.look(image, alpha, camera)[0]
+
+    def look(self, image: Tensor, alpha: Tensor, camera: Cameras | None = None) -> tuple[ImageTokens, Sight | None]:
+        """As ``forward``, and what HeadNet saw, for models that have one."""
         pixels = torch.cat([image, alpha], 1)
         seen = _resize(pixels, self.config.image_size)
         trained = self.vit(seen if self.config.sees_alpha else seen[:, :3])
-        features = torch.cat([trained, *self._frozen_features(seen[:, :3])], -1)
+        sight = self.see(seen[:, :3])
+        frozen = self._frozen_features(seen[:, :3]) + (sight.tokens if sight is not None else [])
+        features = torch.cat([trained, *frozen], -1)
         index, mask = foreground_patches(seen[:, 3:], self.config.patch_size, self.config.foreground_threshold)
         tokens = self.fuse(torch.take_along_dim(features, index[..., None], 1)) * mask[..., None]
-        code, pose = self._code_and_pose(trained, pixels)
+        code, pose = self._code_and_pose(trained, pixels, sight)
         if camera is None and pose is not None and self.config.estimates_camera:
             with full_precision(pose.device):
                 camera = cameras_from_pose(pose, image.shape[-1])
-        return ImageTokens(tokens, mask, patch_centers(index, self.config.grid), code, camera, pixels, pose)
+        shown = sight.shown if sight is not None else None
+        answer = ImageTokens(tokens, mask, patch_centers(index, self.config.grid), code, camera, pixels, pose, shown)
+        return answer, sight
 
-    def _code_and_pose(self, trained: Tensor, pixels: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    @torch.no_grad()
+    def see(self, pictures: Tensor) -> Sight | None:
+        """What HeadNet sees in pictures [B, 3, I, I]; None for models without one."""
+        if self.headnet is None:
+            return None
+        said, layers = self.headnet.read(pictures)
+        tokens = [layers[i][:, 1:] for i in self.config.headnet_layers]
+        shown = grouped(said.parsing.float().softmax(1))
+        return Sight(tokens, summarise(said, layers[-1]), said.landmarks, said.spread, shown)
+
+    def _code_and_pose(
+        self, trained: Tensor, pixels: Tensor, sight: Sight | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """The estimates [B, K] and [B, 9], for models that make them."""
-        if self.head is None:
+        numbers = trained.new_zeros(len(trained), self.code_rank + POSE_DIM).float()
+        if self.head is None and self.thumbnail_head is None:
             return None, None
-        code, pose = self.head(trained)
+        if self.head is not None:
+            numbers = torch.cat(self.head(trained), -1)
         if self.thumbnail_head is not None:
-            guess = self.thumbnail_head(pixels)
-            code, pose = code + guess[:, : code.shape[1]], pose + guess[:, code.shape[1] :]
-        return code, pose
+            numbers = numbers + self.thumbnail_head(pixels, None if sight is None else sight.summary)
+        if self.head is None:  # the thumbnail head's pose is relative to the front camera, as the global head's start
+            front = numbers.new_tensor(FRONTAL_POSE)
+            numbers = torch.cat([numbers[:, : self.code_rank], numbers[:, self.code_rank :] + front], -1)
+        return numbers[:, : self.code_rank], numbers[:, self.code_rank :]
 
     @torch.no_grad()
     def _frozen_features(self, pictures: Tensor) -> list[Tensor]:

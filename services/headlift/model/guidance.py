@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from headlift.errors import InvalidInputError
 from headlift.model.encoder import token_grid
 from headlift.model.layers import Mlp, full_precision, zero_init
+from headlift.model.surfaces import Shown
 from headlift.model.types import Cameras, ImageTokens
 
 _ZBUFFER_SIDE = 128  # 3 mm pixels: finer than this and 65,536 points leave holes
 _SEEN_M, _HIDDEN_M = 0.008, 0.012  # this far behind the nearest surface a point still counts as seen; no longer
 _NEAR_M = 0.05
+_SURE, _OPAQUE = 0.7, 0.9  # probability and alpha from which a pixel is surely hair
 _SIGHTING = 7  # numbers that describe a point in the picture: colour 3, alpha, facing, visible, weight
+_SHOWN = len(Shown)  # and what is shown there, for models that parse
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,20 @@ class Sighting:
     alpha: Tensor  # [B, n, 1]
     facing: Tensor  # [B, n, 1] cosine between the surface normal and the direction to the camera
     visible: Tensor  # [B, n, 1] 1 where nothing of the coarse head is in front, 0 where something is
+    shown: Tensor | None = None  # [B, n, 6] what the picture shows there, for models that parse
+    fit: Tensor | None = None  # [B, n, 1] how well that fits the anchor's region
 
     @property
     def weight(self) -> Tensor:
         """How far the pixel may be taken for the point's own colour, [B, n, 1] in 0..1."""
-        return self.visible * _ramp(self.facing, 0.1, 0.4) * _ramp(self.alpha, 0.6, 0.95)
+        weight = self.visible * _ramp(self.facing, 0.1, 0.4) * _ramp(self.alpha, 0.6, 0.95)
+        return weight if self.fit is None else weight * self.fit
 
     @property
     def numbers(self) -> Tensor:
-        """All but the place, [B, n, 7]."""
-        return torch.cat([self.color, self.alpha, self.facing, self.visible, self.weight], -1)
+        """All but the place, [B, n, 7], or [B, n, 13] for models that parse."""
+        shown = [] if self.shown is None else [self.shown]
+        return torch.cat([self.color, self.alpha, self.facing, self.visible, self.weight, *shown], -1)
 
 
 class Viewer:
@@ -56,8 +63,10 @@ class Viewer:
         pixels: Tensor,  # [B, 4, S, S] RGB multiplied by alpha, and alpha
         cameras: Cameras,  # C = B
         coarse_means: Tensor,  # [B, N, 3] m, the occluders of the depth test
+        shown: Tensor | None = None,  # [B, 6, h, h] 0..1, the parsed picture
     ) -> None:
         self.pixels = pixels
+        self.shown = shown
         self.cameras = cameras.detach()
         self.zbuffer = z_buffer(self.cameras, coarse_means.detach())
 
@@ -66,6 +75,7 @@ class Viewer:
         self,
         points: Tensor,  # [B, n, 3] m
         normals: Tensor,  # [n, 3]
+        fits: Tensor | None = None,  # [n, 6] what each point may show (surfaces.fits)
     ) -> Sighting:
         """What the portrait shows at each point."""
         with full_precision(points.device):
@@ -75,25 +85,30 @@ class Viewer:
             visible = (1 - _ramp(behind, _SEEN_M, _HIDDEN_M)) * (depth[..., None] > _NEAR_M)
             rgba = sample(self.pixels.float(), uv)
             color = (rgba[..., :3] / rgba[..., 3:].clamp_min(0.05)).clamp(0, 1)
-            return Sighting(uv, color, rgba[..., 3:], facing(self.cameras, points, normals), visible)
+            faces = facing(self.cameras, points, normals)
+            if self.shown is None or fits is None:
+                return Sighting(uv, color, rgba[..., 3:], faces, visible)
+            shown = sample(self.shown.float(), uv)
+            return Sighting(uv, color, rgba[..., 3:], faces, visible, shown, (shown * fits).sum(-1, keepdim=True))
 
-    def look_twice(self, points: Tensor, normals: Tensor) -> tuple[Sighting, Sighting]:
+    def look_twice(self, points: Tensor, normals: Tensor, fits: Tensor | None = None) -> tuple[Sighting, Sighting]:
         """What the portrait shows at each point, and at its mirror image across the head's middle plane."""
         mirror = points.new_tensor([-1.0, 1.0, 1.0])
-        return self.look(points, normals), self.look(points * mirror, normals * mirror)
+        return self.look(points, normals, fits), self.look(points * mirror, normals * mirror, fits)
 
 
 class ProjectedGuidance(nn.Module):
     """Turns sightings into additions to the queries and into the Gaussians' colours."""
 
-    def __init__(self, dim: int, token_dim: int, token_side: int, gaussian_dim: int) -> None:
+    def __init__(self, dim: int, token_dim: int, token_side: int, gaussian_dim: int, *, parses: bool = False) -> None:
         super().__init__()
         self.token_side = token_side
+        numbers = _SIGHTING + (_SHOWN if parses else 0)
         # Own and mirrored, each twice: always, and only as far as visible. Applied before sampling, which is linear
         # too, because there are far fewer tokens than queries.
         self.token_maps = nn.Linear(token_dim, 4 * dim)
-        self.sightings = nn.Linear(2 * _SIGHTING + 2, dim)
-        self.pixel_mlp = Mlp(gaussian_dim + 2 * _SIGHTING + 3, 48, 5)
+        self.sightings = nn.Linear(2 * numbers + 2, dim)
+        self.pixel_mlp = Mlp(gaussian_dim + 2 * numbers + 3, 48, 5)
         zero_init(self.pixel_mlp.fc2)
         with torch.no_grad():
             self.pixel_mlp.fc2.bias[3] = 1.0  # the gate starts mostly open: a seen pixel is the best first guess
@@ -104,9 +119,10 @@ class ProjectedGuidance(nn.Module):
         viewer: Viewer,
         centers: Tensor,  # [B, Q, 3] m, patch centres on the coarse head
         normals: Tensor,  # [Q, 3]
+        fits: Tensor | None = None,  # [Q, 6]
     ) -> Tensor:
         """What to add to the patches' queries, [B, Q, D]."""
-        own, mirrored = viewer.look_twice(centers.detach(), normals)
+        own, mirrored = viewer.look_twice(centers.detach(), normals, fits)
         grid = token_grid(tokens, self.token_side)
         maps = self.token_maps(grid.flatten(2).transpose(1, 2)).mT.reshape(len(grid), -1, *grid.shape[-2:])
         maps_own, maps_mirrored = maps.chunk(2, 1)
@@ -124,9 +140,10 @@ class ProjectedGuidance(nn.Module):
         normals: Tensor,  # [n, 3]
         coarse_colors: Tensor,  # [B, n, 3] 0..1
         logits: Tensor,  # [B, n, 3] the colour before guidance
+        fits: Tensor | None = None,  # [n, 6]
     ) -> Tensor:
         """Colours in 0..1, [B, n, 3]: corrected, then blended towards the pixels that can be trusted."""
-        own, mirrored = viewer.look_twice(means.detach(), normals)
+        own, mirrored = viewer.look_twice(means.detach(), normals, fits)
         told = torch.cat([latents, own.numbers, mirrored.numbers, coarse_colors.detach()], -1)
         residual, gate, mirrored_gate = self.pixel_mlp(told).float().split([3, 1, 1], -1)
         # The mirror image stands in where the point itself is not seen.
@@ -180,3 +197,36 @@ def sample(maps: Tensor, uv: Tensor, mode: str = "bilinear") -> Tensor:
 def _ramp(x: Tensor, low: float, high: float) -> Tensor:
     """0 up to ``low``, 1 from ``high``, straight between."""
     return ((x - low) / (high - low)).clamp(0, 1)
+
+
+@torch.no_grad()
+def hair_color(pixels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean colour of what a parsed picture surely shows as hair, [B, 3], and its share of the picture, [B, 1].
+
+    Args:
+        pixels: [B, 4, S, S] RGB multiplied by alpha, and alpha. shown: [B, 6, h, h] 0..1.
+    """
+    hair = shown[:, Shown.HAIR, None].float()
+    small = F.interpolate(pixels.float(), hair.shape[-2:], mode="area")
+    weight = hair * (hair > _SURE) * (small[:, 3:] > _OPAQUE)
+    total = weight.sum((2, 3))
+    color = (weight * small[:, :3] / small[:, 3:].clamp_min(_OPAQUE)).sum((2, 3)) / total.clamp_min(1e-3)
+    return color, total / weight[0].numel()
+
+
+@torch.no_grad()
+def recolor_trust(parsing: Tensor, camera: Cameras, points: Tensor, normals: Tensor, fits: Tensor) -> Tensor:
+    """How far a picture may recolour points where it shows, [N] in 0..1.
+
+    Nothing where it shows what a point cannot be, and nothing where the surface turns away: what grazes the outline
+    would be smeared along the side of the head.
+
+    Args:
+        parsing: [1, 6, h, h] what the picture shows.
+        camera: The picture's.
+        points: [N, 3] m. normals: [N, 3]. fits: [N, 6] what each point may show (surfaces.fits).
+    """
+    uv, _ = project(camera, points[None])
+    shown = sample(parsing.float(), uv)[0]
+    faces = facing(camera, points[None], normals)[0, :, 0]
+    return _ramp((shown * fits).sum(-1), 0.25, 0.6) * _ramp(faces, 0.0, 0.3)

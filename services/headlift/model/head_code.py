@@ -30,6 +30,11 @@ class HeadCode(nn.Module):
         self.register_buffer("geometry_basis", torch.zeros(config.geometry_rank, n, 3))
         self.register_buffer("mean_colors", torch.full((n, 3), 0.5))
         self.register_buffer("color_basis", torch.zeros(config.color_rank, n, 3))
+        self.hair_mean: Tensor | None
+        self.hair_basis: Tensor | None
+        patches = config.num_patches if config.hair_cover else None
+        self.register_buffer("hair_mean", None if patches is None else torch.zeros(patches))
+        self.register_buffer("hair_basis", None if patches is None else torch.zeros(config.geometry_rank, patches))
 
     def forward(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """[B, K] -> offsets from the anchors [B, N, 3] m and colours [B, N, 3] in 0..1."""
@@ -37,6 +42,12 @@ class HeadCode(nn.Module):
         offsets = torch.addmm(self.mean_offsets.flatten(), geometry, self.geometry_basis.flatten(1))
         colors = torch.addmm(self.mean_colors.flatten(), color, self.color_basis.flatten(1))
         return offsets.reshape(len(code), -1, 3), colors.reshape(len(code), -1, 3).clamp(0, 1)
+
+    def hair(self, code: Tensor) -> Tensor | None:
+        """[B, K] -> how far hair covers each patch, [B, Q] in 0..1; None for codes that do not tell."""
+        if self.hair_mean is None or self.hair_basis is None:
+            return None
+        return torch.addmm(self.hair_mean, code[:, : self.geometry_rank], self.hair_basis).clamp(0, 1)
 
     @torch.no_grad()
     def color_correction(
@@ -64,12 +75,22 @@ class HeadCode(nn.Module):
         Raises:
             InvalidInputError: A tensor has the wrong shape or is not finite.
         """
-        given = {
-            "mean_offsets": mean_offsets,
-            "geometry_basis": geometry_basis,
-            "mean_colors": mean_colors,
-            "color_basis": color_basis,
-        }
+        self._set(
+            mean_offsets=mean_offsets, geometry_basis=geometry_basis, mean_colors=mean_colors, color_basis=color_basis
+        )
+
+    def fill_hair(self, mean: Tensor, basis: Tensor) -> None:
+        """Set how far hair covers each patch: ``mean`` [Q] 0..1 and its change with each geometry number [Kg, Q].
+
+        Raises:
+            InvalidInputError: As ``fill``, or the code does not tell of hair.
+        """
+        if self.hair_mean is None:
+            raise InvalidInputError("This head code does not tell where hair is; set decoder.hair_cover.")
+        self._set(hair_mean=mean, hair_basis=basis)
+
+    @torch.no_grad()
+    def _set(self, **given: Tensor) -> None:
         buffers = dict(self.named_buffers())
         for name, value in given.items():
             if value.shape != buffers[name].shape or not bool(torch.isfinite(value).all()):

@@ -22,6 +22,7 @@ from headlift.model.config import (
 from headlift.model.decoder import ATTRIBUTES
 from headlift.model.encoder import VitBranch
 from headlift.model.guidance import ProjectedGuidance
+from headlift.model.headnet import HeadNet
 from headlift.model.perchead import PercHead
 from headlift.model.template import Template
 
@@ -80,6 +81,9 @@ def describe(config: PercHeadConfig, *, foreground: float = FOREGROUND) -> Model
         rows.append(
             ModuleInfo(f"encoder.{encoder.backbone}", *_backbone_counts(encoder.backbone, encoder.grid), frozen=True)
         )
+    if encoder.headnet is not None and model.encoder.headnet is not None:
+        counts = _params(model.encoder.headnet), _headnet_flops(model.encoder.headnet, encoder)
+        rows.append(ModuleInfo("encoder.headnet", *counts, frozen=True))
     rows += [
         ModuleInfo("encoder.vit", _params(model.encoder.vit), _vit_flops(encoder)),
         ModuleInfo("encoder.fuse", _params(model.encoder.fuse), _fuse_flops(encoder, kept)),
@@ -141,6 +145,24 @@ def _backbone_counts(name: str, grid: int) -> tuple[int, float]:
     per_token = 2 * (attention + mlp_in + hidden * dim)
     flops = depth * (per_token * tokens + _attention_flops(tokens, tokens, dim)) + 2 * stem * grid**2
     return params, float(flops)
+
+
+def _headnet_flops(net: HeadNet, config: EncoderConfig) -> float:
+    """Blocks by formula, convolutions from their weights' shapes and the side at which each works."""
+    tokens, size = config.grid**2, net.config
+    per_token = 2 * size.dim**2 * (4 + 2 * size.mlp_ratio) + 18 * size.dim
+    blocks = size.depth * (per_token * tokens + _attention_flops(tokens, tokens, size.dim))
+    side, convolutions = config.image_size, 0.0
+    for layer in net.stem.modules():
+        if isinstance(layer, nn.Conv2d):
+            side //= 2
+            convolutions += 2.0 * layer.weight.numel() * side**2
+    dense = net.dense
+    for part, times in ((dense.from_tokens, 1), (dense.from_third, 4), (dense.mix_third, 4)):
+        convolutions += 2.0 * _params(part) * tokens * times
+    for part in (dense.from_second, dense.mix_second, dense.classes, dense.maps):
+        convolutions += 2.0 * _params(part) * tokens * 16
+    return blocks + convolutions
 
 
 def _vit_flops(config: EncoderConfig) -> float:

@@ -66,10 +66,10 @@ class SelfAttentionBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio), dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]; ``mask`` [B, T] bool, True where a token may be attended to."""
         y = self.norm_attn(x)
-        x = x + self.attn(y, y)
+        x = x + self.attn(y, y, mask)
         out: Tensor = x + self.mlp(self.norm_mlp(x))
         return out
 

@@ -4,6 +4,8 @@
 
     encoder.py    what the picture says: a small trained ViT beside a frozen backbone, foreground patches only
     decoder.py    what the head is: template patches cross-attend to those tokens, 16 Gaussians each
+    headnet.py    ours: the frozen branch of `mini`; landmarks, parsing.  landmark_fit.py  camera and shape from them;
+                  silhouette_fit.py  and from the matte;  hair_grain.py  strands where nothing is seen
     guidance.py   ours: patches look themselves up in the picture, with the estimated camera
     sharpener.py  the rendered views, sharper
     template.py   the anchors;  splat/ the rasteriser;  config.py every number
@@ -13,14 +15,20 @@ Source: PercHead, section 3.1. Deviations from the paper are config fields whose
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
+from headlift.model.cameras import cameras_from_pose, pose_from_cameras
+from headlift.model.closing import closed
 from headlift.model.config import PercHeadConfig
 from headlift.model.decoder import TemplateDecoder
-from headlift.model.encoder import Backbone, ImageEncoder
+from headlift.model.encoder import Backbone, ImageEncoder, Sight
+from headlift.model.landmark_fit import LandmarkShape, fit_landmarks
 from headlift.model.sharpener import Sharpener
+from headlift.model.silhouette_fit import THINNING, ThinnedHead, fit_silhouette
 from headlift.model.template import Template
 from headlift.model.types import Cameras, Gaussians, ImageTokens
 
@@ -50,7 +58,11 @@ class PercHead(nn.Module):
         self.template = template
         self.encoder = ImageEncoder(config.encoder, code_rank=config.decoder.code_rank, backbone=backbone)
         self.decoder = TemplateDecoder(
-            config.decoder, template, token_dim=config.encoder.fusion_dim, token_side=config.encoder.grid
+            config.decoder,
+            template,
+            token_dim=config.encoder.fusion_dim,
+            token_side=config.encoder.grid,
+            parses=config.encoder.headnet is not None,
         )
         self.sharpener = Sharpener(config.sharpener) if config.sharpener is not None else None
 
@@ -79,8 +91,53 @@ class PercHead(nn.Module):
             raise InvalidInputError(
                 f"{len(camera)} cameras for {batch} portraits; give one each, or none.", field="camera"
             )
-        tokens: ImageTokens = self.encoder(image, alpha, camera)
-        return tokens
+        tokens, sight = self.encoder.look(image, alpha, camera)
+        return tokens if sight is None else self.locate(tokens, sight, given=camera is not None)
+
+    def locate(
+        self, tokens: ImageTokens, sight: Sight, *, given: bool, silhouette_steps: int | None = None
+    ) -> ImageTokens:
+        """Tokens whose camera and geometry code agree with HeadNet's landmarks; a ``given`` camera stays.
+
+        ``silhouette_steps`` takes the place of the config's.
+        """
+        steps = self.config.decoder.silhouette_steps if silhouette_steps is None else silhouette_steps
+        head_code, first = self.decoder.head_code, self.encoder.thumbnail_head
+        assert self.encoder.headnet is not None
+        if head_code is None or first is None or first.error is None:
+            return tokens
+        if tokens.code is None or tokens.pose is None or tokens.camera is None:
+            return tokens
+        rows = self.encoder.headnet.landmark_rows
+        if not bool(rows.any()):  # untrained: it has no landmarks yet
+            return tokens
+        rank = head_code.geometry_rank
+        shape = LandmarkShape(
+            self.decoder.anchors[rows] + head_code.mean_offsets[rows], head_code.geometry_basis[:, rows]
+        )
+        start = pose_from_cameras(tokens.camera)
+        pose, geometry = fit_landmarks(
+            sight.landmarks, sight.spread, shape, start, tokens.code[:, :rank], first.error[:rank], fixed_camera=given
+        )
+        if steps and tokens.pixels is not None:
+            geometry = fit_silhouette(
+                tokens.pixels[:, 3:], self._thinned(), shape, pose, geometry, first.error[:rank], steps=steps
+            )
+        code = torch.cat([geometry, tokens.code[:, rank:]], -1)
+        if given or not self.config.encoder.estimates_camera:
+            return replace(tokens, code=code)
+        return replace(tokens, code=code, pose=pose, camera=cameras_from_pose(pose, tokens.camera.width))
+
+    def _thinned(self) -> ThinnedHead:
+        """The decoder's head code on every fourth anchor."""
+        decoder, rows = self.decoder, slice(None, None, THINNING)
+        assert decoder.head_code is not None
+        return ThinnedHead(
+            decoder.anchors[rows] + decoder.head_code.mean_offsets[rows],
+            decoder.head_code.geometry_basis[:, rows],
+            decoder.disc_quats[rows],
+            decoder.disc_scales[rows] * THINNING**0.5,
+        )
 
     def decode(
         self,
@@ -89,14 +146,18 @@ class PercHead(nn.Module):
         active_layers: int | None = None,
         patches: Tensor | None = None,
     ) -> list[Gaussians]:
-        """One head per row of ``tokens``; the fields are views of batched tensors.
+        """One head per row of ``tokens``, without holes where the config says so.
 
         ``active_layers`` switches cross-attention off past that layer; ``patches`` decodes only those template patches.
         Both, and what is raised, are described at ``TemplateDecoder.forward``, which gives the batched tensors.
         """
         heads = self.decoder(tokens, active_layers=active_layers, patches=patches)
         fields = (heads.means, heads.quats, heads.scales, heads.opacities, heads.colors)
-        return [Gaussians(*row) for row in zip(*(field.unbind(0) for field in fields), strict=True)]
+        found = [Gaussians(*row) for row in zip(*(field.unbind(0) for field in fields), strict=True)]
+        if patches is not None or not self.config.decoder.closed:
+            return found
+        neighbors = self.template.neighbors.to(self.device)
+        return [closed(head, neighbors, self.config.decoder.closed) for head in found]
 
     def sharpen(self, rgb: Tensor) -> Tensor:
         """Rendered pictures [C, 3, H, W], sharpened and within 0..1; as they are where the model has no sharpener.

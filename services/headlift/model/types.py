@@ -175,3 +175,4 @@ class ImageTokens(_Tensors):
     camera: Cameras | None = None  # C = B, the input cameras: given, or estimated by models that can
     pixels: Tensor | None = None  # [B, 4, S, S] RGB multiplied by alpha, and alpha; for guidance="projected"
     pose: Tensor | None = None  # [B, 9] what the camera was estimated as (headlift.model.cameras)
+    parsing: Tensor | None = None  # [B, 6, h, h] 0..1, what each place shows (headlift.model.surfaces.Shown)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from headlift.model.types import DISTANCE, FOCAL, HEAD_CENTER
 from headlift.preprocess.interfaces import Face
-from headlift.preprocess.resample import similarity
+from headlift.preprocess.resample import apply, invert, scale_of, similarity
 
 F64 = npt.NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def crop_from_face(face: Face, size: int) -> F64:
     """The similarity from picture pixels to the portrait crop.
 
     Size comes from the box and, where eyes are known, also from their distance; place and roll from the eyes alone
-    then, because they are measured better.
+    then, because they are measured better. A face that brings its own ``frame`` is cropped by that.
 
     Args:
         face: The face, in picture pixels.
@@ -62,6 +62,8 @@ def crop_from_face(face: Face, size: int) -> F64:
     Returns:
         [2, 3] float64.
     """
+    if face.frame is not None:
+        return np.diag([size, size]) @ face.frame
     pixels_per_m = face.size / BOX_SIDE
     roll = face.roll_deg
     anchor, target = np.array(face.center), project_frontal(BOX_CENTER, size)
@@ -77,3 +79,20 @@ def crop_from_face(face: Face, size: int) -> F64:
     anchor = anchor + sideways * np.array([math.cos(angle), math.sin(angle)])
     scale = FOCAL / (DISTANCE - EYE[2]) * size / pixels_per_m
     return similarity((float(anchor[0]), float(anchor[1])), target, scale=scale, turn_deg=-roll)
+
+
+def face_in_frame(
+    frame: F64,  # [2, 3] from picture pixels to the portrait crop of side 1
+    *,
+    score: float,
+    landmarks: F64 | None = None,
+    yaw_deg: float = 0.0,
+) -> Face:
+    """The face whose portrait crop is known: the inverse of ``crop_from_face``, in picture pixels."""
+    pixels_per_m = FOCAL / (DISTANCE - EYE[2]) / scale_of(frame)
+    roll = -math.degrees(math.atan2(frame[1, 0], frame[0, 0]))
+    along = np.array([math.cos(math.radians(roll)), math.sin(math.radians(roll))])
+    middle = apply(invert(frame), project_frontal(BOX_CENTER))
+    x, y = middle + _TURN_DEPTH * math.sin(math.radians(yaw_deg)) * pixels_per_m * along
+    half = BOX_SIDE / 2 * pixels_per_m
+    return Face((x - half, y - half, x + half, y + half), score, landmarks, roll, yaw_deg, frame)

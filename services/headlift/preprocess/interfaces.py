@@ -1,11 +1,12 @@
-"""What finds faces, mattes and cameras: protocols that classical and learned pieces share.
+"""What finds faces, mattes, parses and cameras: protocols that classical and learned pieces share.
 
 Every implementation must be safe to call from several threads and give the same answer to the same input.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,13 @@ from headlift.model.types import Cameras
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+# The order of facer's `celebm`; sides are the person's: rr right ear, rb right brow, re right eye, earr ear ring,
+# neck_l necklace.
+CLASSES = (
+    "background", "neck", "face", "cloth", "rr", "lr", "rb", "lb", "re", "le",
+    "nose", "imouth", "llip", "ulip", "hair", "eyeg", "hat", "earr", "neck_l",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ class Face:
     score: float  # 0..1, belief that this is a face
     landmarks: F64 | None = None  # [5, 2] eye, eye, nose tip, mouth corner, mouth corner; NaN rows are unknown
     roll_deg: float = 0.0  # clockwise on the screen; 90 means that the top of the head points right
-    yaw_hint: float = 0.0  # degrees, rough; positive when the face turns to the picture's right
+    yaw_hint: float = 0.0  # degrees, rough; positive when the face turns to the picture's right, 180 is from behind
+    # [2, 3] from picture pixels to the portrait crop of side 1, where something knows it better than box and eyes do
+    frame: F64 | None = field(default=None, compare=False)
 
     @property
     def center(self) -> tuple[float, float]:
@@ -49,7 +59,8 @@ class Face:
         sy = sx if sy is None else sy
         x0, y0, x1, y1 = self.box
         marks = None if self.landmarks is None else self.landmarks * np.array([sx, sy])
-        return Face((x0 * sx, y0 * sy, x1 * sx, y1 * sy), self.score, marks, self.roll_deg, self.yaw_hint)
+        frame = None if self.frame is None else self.frame @ np.diag([1 / sx, 1 / sy, 1.0])
+        return Face((x0 * sx, y0 * sy, x1 * sx, y1 * sy), self.score, marks, self.roll_deg, self.yaw_hint, frame)
 
 
 @runtime_checkable
@@ -58,6 +69,41 @@ class FaceDetector(Protocol):
 
     def detect(self, rgb: U8) -> list[Face]:
         """Faces in ``rgb`` [H, W, 3], best first; an empty list where there is none."""
+        ...
+
+
+@runtime_checkable
+class FaceRefiner(Protocol):
+    """Measures faces again that something else has found roughly."""
+
+    def refine(self, rgb: U8, faces: Sequence[Face]) -> list[Face]:
+        """Better faces.
+
+        Args:
+            rgb: [H, W, 3] sRGB.
+            faces: Rough ones: centre and size within a quarter of the size, roll within 25 degrees.
+
+        Returns:
+            One for each, in the same order: centre, size, roll, yaw and landmarks measured on the picture, ``frame``
+            where it is known, and in ``score`` the belief that a head is there at all.
+        """
+        ...
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Says of every pixel what it shows."""
+
+    def parse(self, rgb: U8, face: Face) -> F32:
+        """Class probabilities.
+
+        Args:
+            rgb: [h, w, 3] sRGB, the face upright.
+            face: The face, in pixels of ``rgb``.
+
+        Returns:
+            [19, h, w] 0..1, sum 1 at each pixel, in the order of ``CLASSES``.
+        """
         ...
 
 

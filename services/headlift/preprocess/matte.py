@@ -21,12 +21,13 @@ Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Prior:
+class Prior:
     """Where a person can be, on the working grid."""
 
     surely: Bool  # the inner face and the middle of the chest
     likely: Bool  # head with usual hair, neck, shoulders
     never: Bool  # what neither hair nor shoulders reach
+    body: Bool  # neck and shoulders
 
 
 # distances to a plain background's colour, of 255: sure to belong to it, sure not to
@@ -51,14 +52,14 @@ class GrabCutMatter:
         size = max(8, round(width * scale)), max(8, round(height * scale))
         small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         x0, y0, x1, y1 = (v * scale for v in face_box)
-        prior = _prior(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
+        prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
         person = _one_piece(self._cut(small, prior), prior)
-        return _soften(rgb, person)
+        return soften(rgb, person)
 
-    def _cut(self, small: U8, prior: _Prior) -> Bool:
+    def _cut(self, small: U8, prior: Prior) -> Bool:
         """Binary person on the working grid."""
         labels = np.where(prior.likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        ground, other = _key_plain_ground(small, prior.never)
+        ground, other = key_plain_ground(small, prior.never)
         labels[other] = cv2.GC_PR_FGD
         labels[ground] = cv2.GC_BGD
         labels[prior.surely] = cv2.GC_FGD
@@ -69,7 +70,7 @@ class GrabCutMatter:
         return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_)
 
 
-def _prior(shape: tuple[int, int], center: tuple[float, float], side: float) -> _Prior:
+def prior_of(shape: tuple[int, int], center: tuple[float, float], side: float) -> Prior:
     """Head and shoulders of an average adult, in metres around the face box."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     x = (columns + 0.5 - center[0]) * (BOX_SIDE / side)
@@ -84,10 +85,10 @@ def _prior(shape: tuple[int, int], center: tuple[float, float], side: float) -> 
     shoulders = (y < -0.12) & (np.abs(x) < 0.06 + (-0.12 - y) * 1.6)
     likely = ellipse(0.045, 0.105, 0.125) | neck | shoulders
     never = ((np.abs(x) > 0.20) & (y > -0.08)) | (y > 0.24) | ((np.abs(x) > 0.27) & (y > -0.12))
-    return _Prior(surely, likely, never & ~surely)
+    return Prior(surely, likely, never & ~surely, neck | shoulders)
 
 
-def _key_plain_ground(small: U8, never: Bool) -> tuple[Bool, Bool]:
+def key_plain_ground(small: U8, never: Bool) -> tuple[Bool, Bool]:
     """Pixels that surely belong to a plain or smoothly shaded background, and those that surely do not.
 
     Where the background is not plain, or hardly seen, both are empty. A shadow on the wall is neither: darker, but of
@@ -106,7 +107,7 @@ def _key_plain_ground(small: U8, never: Bool) -> tuple[Bool, Bool]:
     return np.asarray(distance < _IS_GROUND), np.asarray(beyond_shadow > _NOT_GROUND)
 
 
-def _one_piece(person: Bool, prior: _Prior) -> Bool:
+def _one_piece(person: Bool, prior: Prior) -> Bool:
     """The parts that hold face and chest, opened at thin bridges, without holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.surely.astype(np.uint8)
@@ -119,7 +120,7 @@ def _one_piece(person: Bool, prior: _Prior) -> Bool:
     return np.asarray((gaps[1:-1, 1:-1] != gaps[0, 0]) | piece, np.bool_)
 
 
-def _soften(rgb: U8, person: Bool) -> F32:
+def soften(rgb: U8, person: Bool) -> F32:
     """A soft edge: inside a band, how far each pixel's colour lies from background towards person."""
     height, width = rgb.shape[:2]
     reach = max(2, round(max(height, width) / 90))

@@ -20,6 +20,7 @@ F64 = npt.NDArray[np.float64]
 
 SMALL_FACE_PX = 48.0
 LEAST_FACE_PX = 24.0  # below this there is nothing to reconstruct
+_BEHIND_DEG = 105.0  # yaw from which on the eyes are out of sight
 _PATCH = 128  # side of the face patch that sharpness and exposure are measured on, pixels
 _BLURRED = 0.001  # below this details are lost: portraits lie at 0.002 to 0.008, a blur of 1 % of the face at 0.0005
 _EDGES = {"top": (0.0, 0.135), "bottom": (0.0, -0.085), "left": (-0.085, 0.02), "right": (0.085, 0.02)}  # m (x, y)
@@ -35,6 +36,7 @@ class QualityReason(StrEnum):
     TOO_DARK = "TOO_DARK"
     TOO_BRIGHT = "TOO_BRIGHT"
     PROFILE = "PROFILE"
+    FROM_BEHIND = "FROM_BEHIND"  # hardly anything of the face is in sight
     EYES_NOT_FOUND = "EYES_NOT_FOUND"
     UNCERTAIN_FACE = "UNCERTAIN_FACE"
     UNCERTAIN_MATTE = "UNCERTAIN_MATTE"
@@ -49,6 +51,7 @@ _FACTORS = {
     QualityReason.TOO_DARK: 0.6,
     QualityReason.TOO_BRIGHT: 0.6,
     QualityReason.PROFILE: 0.6,
+    QualityReason.FROM_BEHIND: 0.3,
     QualityReason.EYES_NOT_FOUND: 0.8,
     QualityReason.UNCERTAIN_FACE: 0.7,
     QualityReason.UNCERTAIN_MATTE: 0.7,
@@ -107,13 +110,15 @@ def judge(
     cut_off = _cut_off(crop_from_picture, size, rgb.shape[1], rgb.shape[0])
     confidence = matte_confidence(alpha)
     bright, dark = np.percentile(patch, 20) > 235, np.percentile(patch, 95) < 56
+    behind = abs(face.yaw_hint) > _BEHIND_DEG  # dark hair is no dark picture
     found = {
         QualityReason.SMALL_FACE: face.size / scale < SMALL_FACE_PX,
         QualityReason.CUT_OFF: bool(cut_off),
         QualityReason.BLURRED: sharpness < _BLURRED,
-        QualityReason.TOO_DARK: bool(dark),
+        QualityReason.TOO_DARK: bool(dark) and not behind,
         QualityReason.TOO_BRIGHT: bool(bright),
-        QualityReason.PROFILE: abs(face.yaw_hint) > 40.0,
+        QualityReason.PROFILE: abs(face.yaw_hint) > 40.0 and not behind,
+        QualityReason.FROM_BEHIND: behind,
         QualityReason.EYES_NOT_FOUND: face.landmarks is None,
         QualityReason.UNCERTAIN_FACE: face.score < 0.55,
         QualityReason.UNCERTAIN_MATTE: confidence < 0.6,

@@ -115,6 +115,7 @@ class Refine:
         camera: Cameras,
         *,
         topology: Neighborhood,
+        trust: Tensor | None = None,
         progress: Progress | None = None,
     ) -> RefineResult:
         """Refine one head. The same input gives the same output, bit for bit, on the same machine, whatever the number
@@ -125,6 +126,8 @@ class Refine:
             portrait: The picture to match; square.
             camera: C = 1, the input view as estimated, at any size.
             topology: The template's graph on the N anchors.
+            trust: [N] 0..1, how far the picture may recolour each Gaussian where it shows: a jaw must not take on the
+                collar that a slightly wrong camera puts before it. Places follow the picture all the same.
             progress: Called before every step with (step, steps, loss); what it raises ends the refinement.
 
         Returns:
@@ -135,6 +138,8 @@ class Refine:
         """
         steps = self.settings.steps
         _check(gaussians, portrait, camera, topology)
+        if trust is not None and trust.shape != (len(gaussians),):
+            raise InvalidInputError(f"trust is {tuple(trust.shape)}; one number for each Gaussian is needed.")
         if not steps:
             return RefineResult(gaussians, camera, (), 0)
         # A caller may be in inference mode, whose tensors cannot take part in a gradient.
@@ -151,7 +156,8 @@ class Refine:
             ).to(device)
             topology = Neighborhood(topology.neighbors.to(device), topology.mirror.to(device))
             change = Change(start, own_camera, topology.neighbors, self.settings)
-            losses = self._optimise(change, start, own_portrait, own_camera, topology, progress)
+            may_recolor = None if trust is None else trust.detach().clone().to(start.means)
+            losses = self._optimise(change, start, own_portrait, own_camera, topology, may_recolor, progress)
             return RefineResult(change.gaussians().detach(), change.camera().detach(), losses, steps)
 
     def _optimise(
@@ -161,12 +167,15 @@ class Refine:
         portrait: Portrait,
         camera: Cameras,
         topology: Neighborhood,
+        trust: Tensor | None,
         progress: Progress | None,
     ) -> tuple[float, ...]:
         s = self.settings
         targets = _Target(portrait, s.size), _Target(portrait, s.final_size)
         first_final = s.steps - round(s.final_share * s.steps)
         seen = _seen(start, camera.resized(targets[0].size, targets[0].size))
+        if trust is not None:
+            seen = seen * trust
         hidden = (1 - seen) * seen[topology.mirror]
         roughness = Roughness(topology.neighbors)
         generator = torch.Generator().manual_seed(s.seed)
@@ -181,6 +190,8 @@ class Refine:
                 views, target.image, target.alpha, target.known, background, s.scale_weights, s.alpha_weight
             )
             error.backward()  # type: ignore[no-untyped-call]
+            if trust is not None and change.colors.grad is not None:
+                change.colors.grad.mul_(trust[:, None])
             losses.append(float(error.detach()) + change.add_priors(roughness, hidden, topology.mirror))
             if progress is not None:
                 progress(step, s.steps, losses[-1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.perchead import PercHead
+from headlift.sharpen.graphs import Graphed
 
 
 class Sharpen:
@@ -16,9 +19,11 @@ class Sharpen:
         available: Whether the network has a sharpener at all.
     """
 
-    def __init__(self, model: PercHead, device: torch.device) -> None:
+    def __init__(self, model: PercHead, device: torch.device, *, cuda_graphs: bool = False) -> None:
+        """``cuda_graphs`` records the network's kernels for each size of pictures, where the device is a GPU."""
         self._model = model
         self._device = device
+        self._sharpen: Callable[[Tensor], Tensor] = Graphed(model.sharpen) if cuda_graphs else model.sharpen
         self.available = model.config.sharpener is not None
 
     def __call__(self, rgb: Tensor) -> Tensor:
@@ -34,5 +39,5 @@ class Sharpen:
                 field="picture.sharpening",
             )
         with torch.inference_mode():
-            sharp: Tensor = self._model.sharpen(rgb.to(self._device))
+            sharp = self._sharpen(rgb.to(self._device))
         return sharp.clamp(0.0, 1.0)

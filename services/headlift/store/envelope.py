@@ -57,6 +57,14 @@ def unseal(blob: bytes, codec: str) -> bytes:
     return bytes(payload)
 
 
+def is_whole(blob: bytes) -> bool:
+    """Whether a blob is some envelope as it was sealed, whatever it holds."""
+    if len(blob) < HEADER_BYTES or not blob.startswith(MAGIC):
+        return False
+    header, digest = blob[: _HEADER.size], blob[_HEADER.size : HEADER_BYTES]
+    return _digest(header, memoryview(blob)[HEADER_BYTES:]) == digest
+
+
 def _digest(header: bytes, payload: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(header)
     digest.update(payload)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headlift.errors import StoreError, StoreFullError
-from headlift.store.blobs import check_key
+from headlift.store.blobs import Durability, Entry, Seen, check_key, kind_of, unseen
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = ".writing"  # a leading dot: no key can have this name
@@ -26,13 +26,13 @@ _ABANDONED_S = 3600.0
 class FileStore:
     """A BlobStore in one directory; safe with many threads and processes at once."""
 
-    def __init__(self, root: Path) -> None:
-        """Open, and make where it is missing.
+    def __init__(self, root: Path, *, seen: Seen = unseen) -> None:
+        """Open, and make where it is missing. ``seen`` hears of reads; under a TieredStore leave that to it.
 
         Raises:
             StoreError: The directory cannot be made or written.
         """
-        self._root = root
+        self._root, self._seen = root, seen
         self._temporary = root / _TEMPORARY
         try:
             self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -40,8 +40,8 @@ class FileStore:
         except OSError as error:
             raise _failure("opened", error) from error
 
-    def put(self, key: str, blob: bytes) -> None:
-        """See BlobStore.put."""
+    def put(self, key: str, blob: bytes, *, durability: Durability = Durability.DURABLE) -> None:
+        """See BlobStore.put; files are always durable."""
         path = self._path(key)
         temporary = None
         try:
@@ -53,6 +53,7 @@ class FileStore:
             self._move(temporary, path)
             temporary = None
             _sync_directory(path.parent)
+            self._seen("durable", kind_of(key), "written", len(blob))
         except OSError as error:
             raise _failure("written", error) from error
         finally:
@@ -62,11 +63,20 @@ class FileStore:
     def get(self, key: str) -> bytes | None:
         """See BlobStore.get."""
         try:
-            return self._path(key).read_bytes()
+            blob = self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._seen("durable", kind_of(key), "miss", 0)
             return None
         except OSError as error:
             raise _failure("read", error) from error
+        self._seen("durable", kind_of(key), "hit", len(blob))
+        return blob
+
+    def get_again(self, key: str, damaged: bytes) -> bytes | None:
+        """See BlobStore.get_again: the disk is asked once more."""
+        self._seen("durable", kind_of(key), "corrupt", len(damaged))
+        blob = self.get(key)
+        return blob if blob != damaged else None
 
     def exists(self, key: str) -> bool:
         """See BlobStore.exists."""
@@ -84,9 +94,19 @@ class FileStore:
         self._prune(path.parent)
         return True
 
+    def delete_all(self, prefix: str) -> int:
+        """See BlobStore.delete_all."""
+        return sum(self.delete(key) for key in list(self.list(prefix)))
+
     def list(self, prefix: str) -> Iterator[str]:
         """See BlobStore.list; what appears or goes meanwhile may or may not be named."""
-        yield from self._walk(self._path(prefix), prefix)
+        return (key for key, _ in self._walk(self._path(prefix), prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """See BlobStore.entries."""
+        for key, file in self._walk(self._path(prefix), prefix):
+            with contextlib.suppress(FileNotFoundError):
+                yield Entry(key, file.stat().st_mtime)
 
     def _sweep(self) -> None:
         """Remove what a crash left half written; young files may be another process's."""
@@ -118,9 +138,10 @@ class FileStore:
                 return
             directory = directory.parent
 
-    def _walk(self, directory: Path, key: str) -> Iterator[str]:
+    def _walk(self, directory: Path, key: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
-            entries = sorted(os.scandir(directory), key=lambda e: e.name)
+            # "a-b/c" comes before "a/c" in the order of bytes: a folder counts with its slash.
+            entries = sorted(os.scandir(directory), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -130,7 +151,7 @@ class FileStore:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(Path(entry.path), name)
             else:
-                yield name
+                yield name, entry
 
 
 def _sync_directory(directory: Path) -> None:

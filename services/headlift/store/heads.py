@@ -1,23 +1,25 @@
 """Heads in the store: records, Gaussians, and what hangs on them.
 
-Below ``tenants/{tenant}/heads/{id}/`` lie ``gaussians``, ``links`` and ``record``, written in this order: a head
-exists when its record does, so a crash leaves nothing half made that anyone could see. Gaussians are stored in the
-wire codec (1.07 MB and 67.8 dB for 65,536, ``facts/performance.md``), and what is served is always what the store
-holds: an answer does not depend on whether the head was still in memory.
+Below ``tenants/{tenant}/heads/{id}/`` lie ``gaussians``, further parts, ``links`` and ``record``, written in this
+order: a head exists when its record does, so a crash leaves nothing half made that anyone could see. Gaussians are
+stored in the wire codec (1.07 MB and 67.8 dB for 65,536, ``facts/performance.md``), and what is served is always what
+the store holds: an answer does not depend on whether the head was still in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from headlift.errors import CorruptBlobError, NotFoundError
+from headlift.errors import CorruptBlobError, NotFoundError, StoreError
 from headlift.model.types import Gaussians
+from headlift.store.blobs import Durability
 from headlift.store.memory import RecentHeads
 from headlift.store.requests import request_key
 from headlift.store.sealed import SealedStore
@@ -58,7 +60,16 @@ class HeadStore:
         self._clock = clock
 
     def create(
-        self, tenant: str, head: head_pb2.Head, gaussians: bytes, *, copy: StageKey | None = None, request_id: str = ""
+        self,
+        tenant: str,
+        head: head_pb2.Head,
+        gaussians: bytes,
+        *,
+        copy: StageKey | None = None,
+        portrait: StageKey | None = None,
+        parts: Mapping[str, bytes] | None = None,
+        request_id: str = "",
+        durability: Durability = Durability.DURABLE,
     ) -> head_pb2.Head:
         """Store a head and return its record, with name, time and size filled in.
 
@@ -67,7 +78,10 @@ class HeadStore:
             head: What is known about it.
             gaussians: The head itself, in the wire codec.
             copy: Where the stage cache keeps the same bytes, to mend damage from.
+            portrait: Where the stage cache keeps the portrait that it was made of.
+            parts: What else belongs to it, by name; see ``part``.
             request_id: The request that made it, to be forgotten with it.
+            durability: What is promised once this returns; a HOT head may vanish.
 
         Raises:
             StoreError: Nothing was stored.
@@ -79,15 +93,22 @@ class HeadStore:
         record.name, record.size_bytes = str(name), len(gaussians)
         record.create_time.FromNanoseconds(int(now * 1e9))
         begin = time.perf_counter()
-        links = {"copy": copy.path() if copy else "", "request_id": request_id}
+        links = {
+            "copy": copy.path() if copy else "",
+            "portrait": portrait.path() if portrait else "",
+            "request_id": request_id,
+        }
         try:
-            self._store.put(f"{name}/{_GAUSSIANS}", gaussians, GAUSSIANS_CODEC)
-            self._store.put(f"{name}/{_LINKS}", json.dumps(links).encode(), "json")
+            self._store.put(f"{name}/{_GAUSSIANS}", gaussians, GAUSSIANS_CODEC, durability)
+            for part, payload in (parts or {}).items():
+                self._store.put(f"{name}/{part}", payload, part, durability)
+            self._store.put(f"{name}/{_LINKS}", json.dumps(links).encode(), "json", durability)
             # The record itself comes too late to be timed; it is a hundredth of the Gaussians.
             record.stage_timings.add(stage="store", duration_ms=(time.perf_counter() - begin) * 1e3)
-            self._store.put(f"{name}/{_RECORD}", record.SerializeToString(), "head")
+            self._store.put(f"{name}/{_RECORD}", record.SerializeToString(), "head", durability)
         except Exception:
-            self._store.delete_all(str(name))
+            with contextlib.suppress(StoreError):  # what stays has no record; sweep() finds it
+                self._store.delete_all(str(name))
             raise
         self._recent.put(str(name), self._unpack(gaussians))
         return record
@@ -105,6 +126,14 @@ class HeadStore:
                 f"{name} does not exist; ListHeads names those that do.", metadata={"resource": str(name)}
             )
         return head_pb2.Head.FromString(payload)
+
+    def part(self, name: HeadName, part: str) -> bytes | None:
+        """A further part of a head; None where it has none of this name. CorruptBlobError: it had one."""
+        return self._store.get(f"{name}/{part}", part)
+
+    def portrait_path(self, name: HeadName) -> str:
+        """Where the stage cache kept the portrait of a head; empty where that was not noted."""
+        return self._links(name).get("portrait", "")
 
     def packed(self, name: HeadName) -> bytes:
         """A head's Gaussians in the wire codec. Raises as ``get``."""
@@ -125,7 +154,7 @@ class HeadStore:
         """A head, from memory where it is there. Raises as ``get``."""
         head = self._recent.get(str(name))
         # The record is asked for even then: another process may have deleted the head.
-        if head is None or not self._store.exists(f"{name}/{_RECORD}"):
+        if head is None or not self.exists(name):
             head = self._unpack(self.packed(name))
             self._recent.put(str(name), head)
         return head
@@ -160,9 +189,14 @@ class HeadStore:
         self._recent.forget(str(name))
         if input_sha256:
             self._store.delete_all(derived_prefix(name.tenant, input_sha256))
+        self._store.delete_all(renders_prefix(name))
         if links.get("request_id"):
             self._store.delete(request_key(name.tenant, links["request_id"]))
         self._store.delete_all(str(name))
+
+    def exists(self, name: HeadName) -> bool:
+        """Whether there is such a head."""
+        return self._store.exists(f"{name}/{_RECORD}")
 
     def sweep(self, older_than_s: float = 3600.0) -> int:
         """Remove what crashes left of heads that never came to be; how many such heads there were.
@@ -175,7 +209,7 @@ class HeadStore:
             if "/heads/" in prefix:
                 parts.setdefault(prefix, set()).add(blob)
         limit_ms = (self._clock() - older_than_s) * 1e3
-        lost = [p for p, blobs in parts.items() if _RECORD not in blobs and _created_ms(p) < limit_ms]
+        lost = [p for p, blobs in parts.items() if _RECORD not in blobs and created_ms(p) < limit_ms]
         for prefix in lost:
             self._store.delete_all(prefix)
         return len(lost)
@@ -200,7 +234,12 @@ class HeadStore:
                 yield head
 
 
-def _created_ms(name: str) -> int:
+def renders_prefix(name: HeadName) -> str:
+    """Below this lie the pictures of a head that are kept."""
+    return f"tenants/{name.tenant}/renders/{name.head}"
+
+
+def created_ms(name: str) -> int:
     """When a head was created, milliseconds since 1970, from its id; 0 where the id is not ours."""
     stamp = name.rsplit("/", 1)[-1][1:13]
     return int(stamp, 16) if re.fullmatch("[0-9a-f]{12}", stamp) else 0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headlift.store.blobs import Durability
 from headlift.store.sealed import SealedStore
 
 _CODEC = "json"
@@ -37,10 +38,17 @@ class RequestLog:
         record = RequestRecord(**json.loads(payload))
         return record if self._clock() - record.time_s < self._keep_s else None
 
-    def put(self, tenant: str, request_id: str, body_sha256: str, head_name: str) -> None:
-        """Remember an answer."""
+    def put(
+        self,
+        tenant: str,
+        request_id: str,
+        body_sha256: str,
+        head_name: str,
+        durability: Durability = Durability.DURABLE,
+    ) -> None:
+        """Remember an answer, as durably as the head that it names."""
         record = {"body_sha256": body_sha256, "head_name": head_name, "time_s": self._clock()}
-        self._store.put(request_key(tenant, request_id), json.dumps(record).encode(), _CODEC)
+        self._store.put(request_key(tenant, request_id), json.dumps(record).encode(), _CODEC, durability)
 
 
 def request_key(tenant: str, request_id: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator
 
-from headlift.errors import CorruptBlobError
-from headlift.store.blobs import BlobStore
+from headlift.errors import CorruptBlobError, StoreError
+from headlift.store.blobs import BlobStore, Durability, Entry, kind_of
 from headlift.store.envelope import seal, unseal
+from headlift.telemetry.tracing import span
 
 _log = logging.getLogger(__name__)
+_ATTEMPTS = 3  # of reading one blob before its damage is believed
 
 
 class SealedStore:
@@ -25,26 +28,39 @@ class SealedStore:
         self.corrupt_count = 0
         self._lock = threading.Lock()
 
-    def put(self, key: str, payload: bytes, codec: str) -> None:
+    def put(self, key: str, payload: bytes, codec: str, durability: Durability = Durability.DURABLE) -> None:
         """Keep ``payload``; see BlobStore.put."""
-        self.blobs.put(key, seal(payload, codec))
+        with span("store write", kind=kind_of(key), bytes=len(payload), durability=durability.value):
+            self.blobs.put(key, seal(payload, codec), durability=durability)
 
     def get(self, key: str, codec: str) -> bytes | None:
-        """The payload, or None where there is none.
+        """The payload, or None where there is none; damage is mended from any other copy that the store has.
 
         Raises:
-            CorruptBlobError: The blob was damaged; it has been counted.
+            CorruptBlobError: The blob was damaged, and so was every other copy; it has been counted.
         """
+        with span("store read", kind=kind_of(key)) as reading:
+            payload = self._get(key, codec)
+            reading.set_attribute("found", payload is not None)
+            return payload
+
+    def _get(self, key: str, codec: str) -> bytes | None:
         blob = self.blobs.get(key)
-        if blob is None:
-            return None
-        try:
-            return unseal(blob, codec)
-        except CorruptBlobError:
-            with self._lock:
-                self.corrupt_count += 1
-            _log.error("damaged blob %s", key)
-            raise
+        for attempt in range(_ATTEMPTS):
+            if blob is None:
+                return None
+            try:
+                payload = unseal(blob, codec)
+            except CorruptBlobError:
+                self._count(key)
+                blob = self.blobs.get_again(key, blob)
+                if blob is None or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                if attempt:
+                    self._mend(key, blob)
+                return payload
+        return None
 
     def get_whole(self, key: str, codec: str) -> bytes | None:
         """As ``get``, but a damaged blob is removed and counts as none: for what can be computed again."""
@@ -64,8 +80,22 @@ class SealedStore:
 
     def delete_all(self, prefix: str) -> int:
         """Forget every blob below ``prefix``; how many there were."""
-        return sum(self.blobs.delete(key) for key in list(self.blobs.list(prefix)))
+        return self.blobs.delete_all(prefix)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key below ``prefix``, in order."""
         return self.blobs.list(prefix)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """As ``list``, with the time of writing."""
+        return self.blobs.entries(prefix)
+
+    def _count(self, key: str) -> None:
+        with self._lock:
+            self.corrupt_count += 1
+        _log.error("damaged blob %s", key)
+
+    def _mend(self, key: str, blob: bytes) -> None:
+        with contextlib.suppress(StoreError):  # the blob is good; whoever reads it next may mend it
+            self.blobs.put(key, blob)
+            _log.warning("mended %s from another copy", key)

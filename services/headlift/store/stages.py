@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from headlift.errors import StoreError
+from headlift.store.blobs import Durability
+from headlift.store.flight import SingleFlight
+from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -43,29 +48,62 @@ def derived_prefix(tenant: str, input_sha256: str) -> str:
 class StageCache:
     """A cache in the store; never the reason that a request fails."""
 
-    def __init__(self, store: SealedStore, *, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        store: SealedStore,
+        *,
+        enabled: bool = True,
+        leases: Leases | None = None,
+        keeps: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """With ``leases``, ``once`` holds across processes too; nothing is put while ``keeps`` says no."""
         self._store = store
-        self._enabled = enabled
+        self._enabled, self._keeps = enabled, keeps
+        self._flights: SingleFlight[Any] = SingleFlight(leases)
 
     def get(self, key: StageKey, codec: str) -> bytes | None:
         """The kept result; None where there is none, or it is damaged, or the store does not answer."""
+        return self.read(key.path(), codec)
+
+    def read(self, path: str, codec: str) -> bytes | None:
+        """As ``get``, for a result whose ``StageKey.path()`` was noted."""
         if not self._enabled:
             return None
         try:
-            return self._store.get_whole(key.path(), codec)
+            return self._store.get_whole(path, codec)
         except StoreError as error:
             _log.warning("stage cache cannot be read: %s", error.message)
             return None
 
-    def put(self, key: StageKey, payload: bytes, codec: str) -> None:
+    def put(self, key: StageKey, payload: bytes, codec: str, durability: Durability = Durability.DURABLE) -> None:
         """Keep a result; a store that cannot take it is only logged."""
-        if not self._enabled:
+        if not self._enabled or not self._keeps():
             return
         try:
-            self._store.put(key.path(), payload, codec)
+            self._store.put(key.path(), payload, codec, durability)
         except StoreError as error:
             _log.warning("stage cache cannot be written: %s", error.message)
 
+    def once(
+        self,
+        key: StageKey,
+        recall: Callable[[], T | None],
+        compute: Callable[[], T],
+        check: Callable[[], None] = lambda: None,
+    ) -> T:
+        """What ``recall`` finds, or else ``compute`` makes and keeps: once for all who ask for ``key`` meanwhile.
+
+        ``check`` raises once nobody wants this caller's answer any more; the others go on without it. Without a
+        cache everybody computes.
+        """
+        if not self._enabled:
+            return compute()
+        found = recall()
+        return cast(T, self._flights.run(key.path(), recall, compute, check)) if found is None else found
+
     def forget(self, tenant: str, input_sha256: str) -> None:
-        """Remove everything that was computed from one portrait."""
-        self._store.delete_all(derived_prefix(tenant, input_sha256))
+        """Remove everything that was computed from one portrait; what a dead store keeps, retention removes later."""
+        try:
+            self._store.delete_all(derived_prefix(tenant, input_sha256))
+        except StoreError as error:
+            _log.warning("what was computed from a portrait stays for now: %s", error.message)

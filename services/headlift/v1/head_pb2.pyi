@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from headlift.v1 import camera_pb2 as _camera_pb2
+from headlift.v1 import edit_pb2 as _edit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,12 +39,15 @@ class Head(_message.Message):
     BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     STAGE_TIMINGS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """tenants/{tenant}/heads/{head}; the server chooses the last segment, in order of creation."""
     input_sha256: _builtins.str
-    """SHA-256 of the portrait's bytes, lower-case hexadecimal."""
+    """SHA-256 of what it was made of, lower-case hexadecimal: the portrait's bytes; or the edit, with all it depends on."""
     weights_hash: _builtins.str
-    """SHA-256 of the network's weights, lower-case hexadecimal."""
+    """SHA-256 of the network's weights, lower-case hexadecimal; of an edited head, the editing network's."""
     config_name: _builtins.str
     """Name of the network's configuration, such as mini."""
     gaussian_count: _builtins.int
@@ -52,6 +56,14 @@ class Head(_message.Message):
     """Refinement steps taken, 0..1000."""
     size_bytes: _builtins.int
     """Size of the stored Gaussians, bytes."""
+    parent: _builtins.str
+    """The head that this one was edited from: tenants/{tenant}/heads/{head}, which may have been deleted since. Empty where
+    there was none.
+    """
+    origin: _builtins.str
+    """The head that the line of edits began with; its portrait is the portrait of this one. Empty where this head was not
+    edited from another, or is where the line begins.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -74,6 +86,12 @@ class Head(_message.Message):
     def stage_timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTiming]:
         """Time spent in each stage of creation, in order."""
 
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[_edit_pb2.Edit]:
+        """What was changed since parent, in order: one edit, or those that were replayed; none where the head was not edited.
+        GetEditHistory knows all since origin.
+        """
+
     def __init__(
         self,
         *,
@@ -89,10 +107,13 @@ class Head(_message.Message):
         bounding_box: Global___BoundingBox | None = ...,
         stage_timings: _abc.Iterable[Global___StageTiming] | None = ...,
         size_bytes: _builtins.int = ...,
+        parent: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        edits: _abc.Iterable[_edit_pb2.Edit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "create_time", b"create_time", "input_camera", b"input_camera", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "config_name", b"config_name", "create_time", b"create_time", "gaussian_count", b"gaussian_count", "input_camera", b"input_camera", "input_sha256", b"input_sha256", "name", b"name", "quality", b"quality", "refine_steps", b"refine_steps", "size_bytes", b"size_bytes", "stage_timings", b"stage_timings", "weights_hash", b"weights_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "config_name", b"config_name", "create_time", b"create_time", "edits", b"edits", "gaussian_count", b"gaussian_count", "input_camera", b"input_camera", "input_sha256", b"input_sha256", "name", b"name", "origin", b"origin", "parent", b"parent", "quality", b"quality", "refine_steps", b"refine_steps", "size_bytes", b"size_bytes", "stage_timings", b"stage_timings", "weights_hash", b"weights_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,7 +277,7 @@ class StageTiming(_message.Message):
     DURATION_MS_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """preprocess, encode, decode, refine, pack, store; or render, sharpen, pack."""
+    """preprocess, encode, decode, refine, pack, store; segment, embed, edit; or render, sharpen, pack."""
     duration_ms: _builtins.float
     """Wall time, milliseconds, >= 0."""
     cached: _builtins.bool

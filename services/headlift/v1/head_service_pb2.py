@@ -24,48 +24,51 @@ _sym_db = _symbol_database.Default()
 
 from headlift.v1 import camera_pb2 as headlift_dot_v1_dot_camera__pb2
 from headlift.v1 import head_pb2 as headlift_dot_v1_dot_head__pb2
+from headlift.v1 import live_pb2 as headlift_dot_v1_dot_live__pb2
 from headlift.v1 import picture_pb2 as headlift_dot_v1_dot_picture__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadlift/v1/head_service.proto\x12\x0bheadlift.v1\x1a\x18headlift/v1/camera.proto\x1a\x16headlift/v1/head.proto\x1a\x19headlift/v1/picture.proto\"\xe5\x01\n\x11\x43reateHeadRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07picture\x18\x02 \x01(\x0c\x12\x30\n\rseveral_faces\x18\x03 \x01(\x0e\x32\x19.headlift.v1.SeveralFaces\x12\x17\n\nface_index\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0crefine_steps\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x42\r\n\x0b_face_indexB\x0f\n\r_refine_steps\"5\n\x12\x43reateHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\"\x1e\n\x0eGetHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0fGetHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\"I\n\x10ListHeadsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x11ListHeadsResponse\x12 \n\x05heads\x18\x01 \x03(\x0b\x32\x11.headlift.v1.Head\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11\x44\x65leteHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteHeadResponse\"u\n\x11RenderHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x13.headlift.v1.Camera\x12,\n\x07picture\x18\x03 \x01(\x0b\x32\x1b.headlift.v1.PictureOptions\"m\n\x12RenderHeadResponse\x12&\n\x08pictures\x18\x01 \x03(\x0b\x32\x14.headlift.v1.Picture\x12/\n\rstage_timings\x18\x02 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"\xff\x01\n\x12RenderOrbitRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x05\x12\x15\n\rstart_yaw_deg\x18\x03 \x01(\x01\x12\x16\n\tsweep_deg\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tpitch_deg\x18\x05 \x01(\x01\x12\x17\n\ndistance_m\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07\x66ov_deg\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12,\n\x07picture\x18\x08 \x01(\x0b\x32\x1b.headlift.v1.PictureOptionsB\x0c\n\n_sweep_degB\r\n\x0b_distance_mB\n\n\x08_fov_deg\"w\n\x13RenderOrbitResponse\x12%\n\x07picture\x18\x01 \x01(\x0b\x32\x14.headlift.v1.Picture\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x05\x12\x13\n\x0b\x66rame_count\x18\x03 \x01(\x05\x12\x0f\n\x07yaw_deg\x18\x04 \x01(\x01\"L\n\x11\x45xportHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.headlift.v1.ExportFormat\"v\n\x12\x45xportHeadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x18\n\x10total_size_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t*b\n\x0cSeveralFaces\x12\x1d\n\x19SEVERAL_FACES_UNSPECIFIED\x10\x00\x12\x19\n\x15SEVERAL_FACES_LARGEST\x10\x01\x12\x18\n\x14SEVERAL_FACES_REFUSE\x10\x02*\xc0\x01\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45XPORT_FORMAT_PLY\x10\x01\x12\x17\n\x13\x45XPORT_FORMAT_SPLAT\x10\x02\x12\x18\n\x14\x45XPORT_FORMAT_SPZ_V3\x10\x03\x12\x18\n\x14\x45XPORT_FORMAT_SPZ_V4\x10\x04\x12\x15\n\x11\x45XPORT_FORMAT_GLB\x10\x05\x12\x16\n\x12\x45XPORT_FORMAT_WIRE\x10\x06\x32\xb1\x04\n\x0bHeadService\x12M\n\nCreateHead\x12\x1e.headlift.v1.CreateHeadRequest\x1a\x1f.headlift.v1.CreateHeadResponse\x12\x44\n\x07GetHead\x12\x1b.headlift.v1.GetHeadRequest\x1a\x1c.headlift.v1.GetHeadResponse\x12J\n\tListHeads\x12\x1d.headlift.v1.ListHeadsRequest\x1a\x1e.headlift.v1.ListHeadsResponse\x12M\n\nDeleteHead\x12\x1e.headlift.v1.DeleteHeadRequest\x1a\x1f.headlift.v1.DeleteHeadResponse\x12M\n\nRenderHead\x12\x1e.headlift.v1.RenderHeadRequest\x1a\x1f.headlift.v1.RenderHeadResponse\x12R\n\x0bRenderOrbit\x12\x1f.headlift.v1.RenderOrbitRequest\x1a .headlift.v1.RenderOrbitResponse0\x01\x12O\n\nExportHead\x12\x1e.headlift.v1.ExportHeadRequest\x1a\x1f.headlift.v1.ExportHeadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadlift/v1/head_service.proto\x12\x0bheadlift.v1\x1a\x18headlift/v1/camera.proto\x1a\x16headlift/v1/head.proto\x1a\x16headlift/v1/live.proto\x1a\x19headlift/v1/picture.proto\"\x92\x02\n\x11\x43reateHeadRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07picture\x18\x02 \x01(\x0c\x12\x30\n\rseveral_faces\x18\x03 \x01(\x0e\x32\x19.headlift.v1.SeveralFaces\x12\x17\n\nface_index\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0crefine_steps\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12+\n\ndurability\x18\x08 \x01(\x0e\x32\x17.headlift.v1.DurabilityB\r\n\x0b_face_indexB\x0f\n\r_refine_steps\"5\n\x12\x43reateHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\"\x1e\n\x0eGetHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0fGetHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\"I\n\x10ListHeadsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x11ListHeadsResponse\x12 \n\x05heads\x18\x01 \x03(\x0b\x32\x11.headlift.v1.Head\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11\x44\x65leteHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteHeadResponse\"u\n\x11RenderHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x13.headlift.v1.Camera\x12,\n\x07picture\x18\x03 \x01(\x0b\x32\x1b.headlift.v1.PictureOptions\"m\n\x12RenderHeadResponse\x12&\n\x08pictures\x18\x01 \x03(\x0b\x32\x14.headlift.v1.Picture\x12/\n\rstage_timings\x18\x02 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"\xff\x01\n\x12RenderOrbitRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x05\x12\x15\n\rstart_yaw_deg\x18\x03 \x01(\x01\x12\x16\n\tsweep_deg\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tpitch_deg\x18\x05 \x01(\x01\x12\x17\n\ndistance_m\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07\x66ov_deg\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12,\n\x07picture\x18\x08 \x01(\x0b\x32\x1b.headlift.v1.PictureOptionsB\x0c\n\n_sweep_degB\r\n\x0b_distance_mB\n\n\x08_fov_deg\"w\n\x13RenderOrbitResponse\x12%\n\x07picture\x18\x01 \x01(\x0b\x32\x14.headlift.v1.Picture\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x05\x12\x13\n\x0b\x66rame_count\x18\x03 \x01(\x05\x12\x0f\n\x07yaw_deg\x18\x04 \x01(\x01\"L\n\x11\x45xportHeadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.headlift.v1.ExportFormat\"v\n\x12\x45xportHeadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x18\n\x10total_size_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t*b\n\x0cSeveralFaces\x12\x1d\n\x19SEVERAL_FACES_UNSPECIFIED\x10\x00\x12\x19\n\x15SEVERAL_FACES_LARGEST\x10\x01\x12\x18\n\x14SEVERAL_FACES_REFUSE\x10\x02*T\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_DURABLE\x10\x01\x12\x12\n\x0e\x44URABILITY_HOT\x10\x02*\xc0\x01\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45XPORT_FORMAT_PLY\x10\x01\x12\x17\n\x13\x45XPORT_FORMAT_SPLAT\x10\x02\x12\x18\n\x14\x45XPORT_FORMAT_SPZ_V3\x10\x03\x12\x18\n\x14\x45XPORT_FORMAT_SPZ_V4\x10\x04\x12\x15\n\x11\x45XPORT_FORMAT_GLB\x10\x05\x12\x16\n\x12\x45XPORT_FORMAT_WIRE\x10\x06\x32\xf2\x04\n\x0bHeadService\x12M\n\nCreateHead\x12\x1e.headlift.v1.CreateHeadRequest\x1a\x1f.headlift.v1.CreateHeadResponse\x12\x44\n\x07GetHead\x12\x1b.headlift.v1.GetHeadRequest\x1a\x1c.headlift.v1.GetHeadResponse\x12J\n\tListHeads\x12\x1d.headlift.v1.ListHeadsRequest\x1a\x1e.headlift.v1.ListHeadsResponse\x12M\n\nDeleteHead\x12\x1e.headlift.v1.DeleteHeadRequest\x1a\x1f.headlift.v1.DeleteHeadResponse\x12M\n\nRenderHead\x12\x1e.headlift.v1.RenderHeadRequest\x1a\x1f.headlift.v1.RenderHeadResponse\x12R\n\x0bRenderOrbit\x12\x1f.headlift.v1.RenderOrbitRequest\x1a .headlift.v1.RenderOrbitResponse0\x01\x12O\n\nExportHead\x12\x1e.headlift.v1.ExportHeadRequest\x1a\x1f.headlift.v1.ExportHeadResponse0\x01\x12?\n\x04Live\x12\x18.headlift.v1.LiveRequest\x1a\x19.headlift.v1.LiveResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headlift.v1.head_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEVERALFACES']._serialized_start=1514
-  _globals['_SEVERALFACES']._serialized_end=1612
-  _globals['_EXPORTFORMAT']._serialized_start=1615
-  _globals['_EXPORTFORMAT']._serialized_end=1807
-  _globals['_CREATEHEADREQUEST']._serialized_start=125
-  _globals['_CREATEHEADREQUEST']._serialized_end=354
-  _globals['_CREATEHEADRESPONSE']._serialized_start=356
-  _globals['_CREATEHEADRESPONSE']._serialized_end=409
-  _globals['_GETHEADREQUEST']._serialized_start=411
-  _globals['_GETHEADREQUEST']._serialized_end=441
-  _globals['_GETHEADRESPONSE']._serialized_start=443
-  _globals['_GETHEADRESPONSE']._serialized_end=493
-  _globals['_LISTHEADSREQUEST']._serialized_start=495
-  _globals['_LISTHEADSREQUEST']._serialized_end=568
-  _globals['_LISTHEADSRESPONSE']._serialized_start=570
-  _globals['_LISTHEADSRESPONSE']._serialized_end=648
-  _globals['_DELETEHEADREQUEST']._serialized_start=650
-  _globals['_DELETEHEADREQUEST']._serialized_end=683
-  _globals['_DELETEHEADRESPONSE']._serialized_start=685
-  _globals['_DELETEHEADRESPONSE']._serialized_end=705
-  _globals['_RENDERHEADREQUEST']._serialized_start=707
-  _globals['_RENDERHEADREQUEST']._serialized_end=824
-  _globals['_RENDERHEADRESPONSE']._serialized_start=826
-  _globals['_RENDERHEADRESPONSE']._serialized_end=935
-  _globals['_RENDERORBITREQUEST']._serialized_start=938
-  _globals['_RENDERORBITREQUEST']._serialized_end=1193
-  _globals['_RENDERORBITRESPONSE']._serialized_start=1195
-  _globals['_RENDERORBITRESPONSE']._serialized_end=1314
-  _globals['_EXPORTHEADREQUEST']._serialized_start=1316
-  _globals['_EXPORTHEADREQUEST']._serialized_end=1392
-  _globals['_EXPORTHEADRESPONSE']._serialized_start=1394
-  _globals['_EXPORTHEADRESPONSE']._serialized_end=1512
-  _globals['_HEADSERVICE']._serialized_start=1810
-  _globals['_HEADSERVICE']._serialized_end=2371
+  _globals['_SEVERALFACES']._serialized_start=1583
+  _globals['_SEVERALFACES']._serialized_end=1681
+  _globals['_DURABILITY']._serialized_start=1683
+  _globals['_DURABILITY']._serialized_end=1767
+  _globals['_EXPORTFORMAT']._serialized_start=1770
+  _globals['_EXPORTFORMAT']._serialized_end=1962
+  _globals['_CREATEHEADREQUEST']._serialized_start=149
+  _globals['_CREATEHEADREQUEST']._serialized_end=423
+  _globals['_CREATEHEADRESPONSE']._serialized_start=425
+  _globals['_CREATEHEADRESPONSE']._serialized_end=478
+  _globals['_GETHEADREQUEST']._serialized_start=480
+  _globals['_GETHEADREQUEST']._serialized_end=510
+  _globals['_GETHEADRESPONSE']._serialized_start=512
+  _globals['_GETHEADRESPONSE']._serialized_end=562
+  _globals['_LISTHEADSREQUEST']._serialized_start=564
+  _globals['_LISTHEADSREQUEST']._serialized_end=637
+  _globals['_LISTHEADSRESPONSE']._serialized_start=639
+  _globals['_LISTHEADSRESPONSE']._serialized_end=717
+  _globals['_DELETEHEADREQUEST']._serialized_start=719
+  _globals['_DELETEHEADREQUEST']._serialized_end=752
+  _globals['_DELETEHEADRESPONSE']._serialized_start=754
+  _globals['_DELETEHEADRESPONSE']._serialized_end=774
+  _globals['_RENDERHEADREQUEST']._serialized_start=776
+  _globals['_RENDERHEADREQUEST']._serialized_end=893
+  _globals['_RENDERHEADRESPONSE']._serialized_start=895
+  _globals['_RENDERHEADRESPONSE']._serialized_end=1004
+  _globals['_RENDERORBITREQUEST']._serialized_start=1007
+  _globals['_RENDERORBITREQUEST']._serialized_end=1262
+  _globals['_RENDERORBITRESPONSE']._serialized_start=1264
+  _globals['_RENDERORBITRESPONSE']._serialized_end=1383
+  _globals['_EXPORTHEADREQUEST']._serialized_start=1385
+  _globals['_EXPORTHEADREQUEST']._serialized_end=1461
+  _globals['_EXPORTHEADRESPONSE']._serialized_start=1463
+  _globals['_EXPORTHEADRESPONSE']._serialized_end=1581
+  _globals['_HEADSERVICE']._serialized_start=1965
+  _globals['_HEADSERVICE']._serialized_end=2591
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,10 @@ Errors follow AIP-193. Every refusal carries google.rpc.ErrorInfo {reason, domai
 INVALID_ARGUMENT about a field also carries google.rpc.BadRequest, and RESOURCE_EXHAUSTED that
 passes by itself carries google.rpc.RetryInfo. Only UNAVAILABLE, and RESOURCE_EXHAUSTED with
 RetryInfo, are worth sending again unchanged.
+
+Any call may be refused at the edge: UNAUTHENTICATED (no credential, or one that is not good), PERMISSION_DENIED
+(a credential of another tenant, or without this method), RESOURCE_EXHAUSTED (RATE_LIMITED with RetryInfo;
+QUOTA_EXCEEDED until something is deleted), DEADLINE_EXCEEDED, UNAVAILABLE (the server drains, or a stage is away).
 """
 
 from collections import abc as _abc
@@ -54,6 +58,34 @@ SEVERAL_FACES_LARGEST: SeveralFaces.ValueType  # 1
 SEVERAL_FACES_REFUSE: SeveralFaces.ValueType  # 2
 """Refuse the picture."""
 Global___SeveralFaces: _TypeAlias = SeveralFaces  # noqa: Y015
+
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """As DURABILITY_DURABLE."""
+    DURABILITY_DURABLE: _Durability.ValueType  # 1
+    """It survives the loss of any cache. While the durable store is out, the request is refused with UNAVAILABLE."""
+    DURABILITY_HOT: _Durability.ValueType  # 2
+    """It may be in a cache alone: it is there at once, also while the durable store is out, and may vanish at any
+    moment. For heads that live as long as a session. A server without such a cache keeps it durably.
+    """
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """What a server promises about a head that it has acknowledged."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""As DURABILITY_DURABLE."""
+DURABILITY_DURABLE: Durability.ValueType  # 1
+"""It survives the loss of any cache. While the durable store is out, the request is refused with UNAVAILABLE."""
+DURABILITY_HOT: Durability.ValueType  # 2
+"""It may be in a cache alone: it is there at once, also while the durable store is out, and may vanish at any
+moment. For heads that live as long as a session. A server without such a cache keeps it durably.
+"""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
 class _ExportFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -108,6 +140,7 @@ class CreateHeadRequest(_message.Message):
     REFINE_STEPS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The owner, tenants/{tenant}. Required."""
     picture: _builtins.bytes
@@ -132,6 +165,8 @@ class CreateHeadRequest(_message.Message):
     """Only look at the portrait: nothing is reconstructed or stored, and the head that comes back has no name
     and no Gaussians, but the quality record and the timing of preprocessing.
     """
+    durability: Global___Durability.ValueType
+    """What the answer promises about the head. Unspecified means durable."""
     def __init__(
         self,
         *,
@@ -142,10 +177,11 @@ class CreateHeadRequest(_message.Message):
         refine_steps: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        durability: Global___Durability.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "_refine_steps", b"_refine_steps", "face_index", b"face_index", "refine_steps", b"refine_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "_refine_steps", b"_refine_steps", "face_index", b"face_index", "parent", b"parent", "picture", b"picture", "refine_steps", b"refine_steps", "request_id", b"request_id", "several_faces", b"several_faces", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "_refine_steps", b"_refine_steps", "durability", b"durability", "face_index", b"face_index", "parent", b"parent", "picture", b"picture", "refine_steps", b"refine_steps", "request_id", b"request_id", "several_faces", b"several_faces", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__face_index: _TypeAlias = _typing.Literal["face_index"]  # noqa: Y015
     _WhichOneofArgType__face_index: _TypeAlias = _typing.Literal["_face_index", b"_face_index"]  # noqa: Y015

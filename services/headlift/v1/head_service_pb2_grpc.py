@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from headlift.v1 import head_service_pb2 as headlift_dot_v1_dot_head__service__pb2
+from headlift.v1 import live_pb2 as headlift_dot_v1_dot_live__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -70,6 +71,11 @@ class HeadServiceStub:
                 request_serializer=headlift_dot_v1_dot_head__service__pb2.ExportHeadRequest.SerializeToString,
                 response_deserializer=headlift_dot_v1_dot_head__service__pb2.ExportHeadResponse.FromString,
                 _registered_method=True)
+        self.Live = channel.stream_stream(
+                '/headlift.v1.HeadService/Live',
+                request_serializer=headlift_dot_v1_dot_live__pb2.LiveRequest.SerializeToString,
+                response_deserializer=headlift_dot_v1_dot_live__pb2.LiveResponse.FromString,
+                _registered_method=True)
 
 
 class HeadServiceServicer:
@@ -102,7 +108,8 @@ class HeadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteHead(self, request, context):
-        """Deletes a head and everything that was derived from its portrait. Not reversible.
+        """Deletes a head and everything that was derived from its portrait. Heads that were edited from it stay. Not
+        reversible.
         Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,6 +135,15 @@ class HeadServiceServicer:
     def ExportHead(self, request, context):
         """Hands out a head as a file, in chunks.
         Errors: NOT_FOUND, INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Live(self, request_iterator, context):
+        """Looks at a head, or at a person, live: frames and viewpoints in, views or heads out, the newest first.
+        Errors: those of LiveOpen; INVALID_ARGUMENT (NOT_OPENED) where the first message is not open. What is wrong with a
+        later message is told in the stream and does not end it. NOT_FOUND ends it when the head is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +186,11 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.ExportHead,
                     request_deserializer=headlift_dot_v1_dot_head__service__pb2.ExportHeadRequest.FromString,
                     response_serializer=headlift_dot_v1_dot_head__service__pb2.ExportHeadResponse.SerializeToString,
+            ),
+            'Live': grpc.stream_stream_rpc_method_handler(
+                    servicer.Live,
+                    request_deserializer=headlift_dot_v1_dot_live__pb2.LiveRequest.FromString,
+                    response_serializer=headlift_dot_v1_dot_live__pb2.LiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -362,6 +383,33 @@ class HeadService:
             '/headlift.v1.HeadService/ExportHead',
             headlift_dot_v1_dot_head__service__pb2.ExportHeadRequest.SerializeToString,
             headlift_dot_v1_dot_head__service__pb2.ExportHeadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Live(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/headlift.v1.HeadService/Live',
+            headlift_dot_v1_dot_live__pb2.LiveRequest.SerializeToString,
+            headlift_dot_v1_dot_live__pb2.LiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

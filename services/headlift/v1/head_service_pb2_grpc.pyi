@@ -10,11 +10,16 @@ Errors follow AIP-193. Every refusal carries google.rpc.ErrorInfo {reason, domai
 INVALID_ARGUMENT about a field also carries google.rpc.BadRequest, and RESOURCE_EXHAUSTED that
 passes by itself carries google.rpc.RetryInfo. Only UNAVAILABLE, and RESOURCE_EXHAUSTED with
 RetryInfo, are worth sending again unchanged.
+
+Any call may be refused at the edge: UNAUTHENTICATED (no credential, or one that is not good), PERMISSION_DENIED
+(a credential of another tenant, or without this method), RESOURCE_EXHAUSTED (RATE_LIMITED with RetryInfo;
+QUOTA_EXCEEDED until something is deleted), DEADLINE_EXCEEDED, UNAVAILABLE (the server drains, or a stage is away).
 """
 
 from collections import abc as _abc
 from grpc import aio as _aio
 from headlift.v1 import head_service_pb2 as _head_service_pb2
+from headlift.v1 import live_pb2 as _live_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -56,7 +61,8 @@ class HeadServiceStub:
     Errors: INVALID_ARGUMENT (page_token of another tenant or altered).
     """
     DeleteHead: _grpc.UnaryUnaryMultiCallable[_head_service_pb2.DeleteHeadRequest, _head_service_pb2.DeleteHeadResponse]
-    """Deletes a head and everything that was derived from its portrait. Not reversible.
+    """Deletes a head and everything that was derived from its portrait. Heads that were edited from it stay. Not
+    reversible.
     Errors: NOT_FOUND.
     """
     RenderHead: _grpc.UnaryUnaryMultiCallable[_head_service_pb2.RenderHeadRequest, _head_service_pb2.RenderHeadResponse]
@@ -70,6 +76,11 @@ class HeadServiceStub:
     ExportHead: _grpc.UnaryStreamMultiCallable[_head_service_pb2.ExportHeadRequest, _head_service_pb2.ExportHeadResponse]
     """Hands out a head as a file, in chunks.
     Errors: NOT_FOUND, INVALID_ARGUMENT.
+    """
+    Live: _grpc.StreamStreamMultiCallable[_live_pb2.LiveRequest, _live_pb2.LiveResponse]
+    """Looks at a head, or at a person, live: frames and viewpoints in, views or heads out, the newest first.
+    Errors: those of LiveOpen; INVALID_ARGUMENT (NOT_OPENED) where the first message is not open. What is wrong with a
+    later message is told in the stream and does not end it. NOT_FOUND ends it when the head is deleted.
     """
 
 @_typing.type_check_only
@@ -91,7 +102,8 @@ class HeadServiceAsyncStub(HeadServiceStub):
     Errors: INVALID_ARGUMENT (page_token of another tenant or altered).
     """
     DeleteHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.DeleteHeadRequest, _head_service_pb2.DeleteHeadResponse]  # type: ignore[assignment]
-    """Deletes a head and everything that was derived from its portrait. Not reversible.
+    """Deletes a head and everything that was derived from its portrait. Heads that were edited from it stay. Not
+    reversible.
     Errors: NOT_FOUND.
     """
     RenderHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.RenderHeadRequest, _head_service_pb2.RenderHeadResponse]  # type: ignore[assignment]
@@ -105,6 +117,11 @@ class HeadServiceAsyncStub(HeadServiceStub):
     ExportHead: _aio.UnaryStreamMultiCallable[_head_service_pb2.ExportHeadRequest, _head_service_pb2.ExportHeadResponse]  # type: ignore[assignment]
     """Hands out a head as a file, in chunks.
     Errors: NOT_FOUND, INVALID_ARGUMENT.
+    """
+    Live: _aio.StreamStreamMultiCallable[_live_pb2.LiveRequest, _live_pb2.LiveResponse]  # type: ignore[assignment]
+    """Looks at a head, or at a person, live: frames and viewpoints in, views or heads out, the newest first.
+    Errors: those of LiveOpen; INVALID_ARGUMENT (NOT_OPENED) where the first message is not open. What is wrong with a
+    later message is told in the stream and does not end it. NOT_FOUND ends it when the head is deleted.
     """
 
 class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -147,7 +164,8 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _head_service_pb2.DeleteHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_head_service_pb2.DeleteHeadResponse, _abc.Awaitable[_head_service_pb2.DeleteHeadResponse]]:
-        """Deletes a head and everything that was derived from its portrait. Not reversible.
+        """Deletes a head and everything that was derived from its portrait. Heads that were edited from it stay. Not
+        reversible.
         Errors: NOT_FOUND.
         """
 
@@ -179,6 +197,17 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_head_service_pb2.ExportHeadResponse], _abc.AsyncIterator[_head_service_pb2.ExportHeadResponse]]:
         """Hands out a head as a file, in chunks.
         Errors: NOT_FOUND, INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def Live(
+        self,
+        request_iterator: _MaybeAsyncIterator[_live_pb2.LiveRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_live_pb2.LiveResponse], _abc.AsyncIterator[_live_pb2.LiveResponse]]:
+        """Looks at a head, or at a person, live: frames and viewpoints in, views or heads out, the newest first.
+        Errors: those of LiveOpen; INVALID_ARGUMENT (NOT_OPENED) where the first message is not open. What is wrong with a
+        later message is told in the stream and does not end it. NOT_FOUND ends it when the head is deleted.
         """
 
 def add_HeadServiceServicer_to_server(servicer: HeadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

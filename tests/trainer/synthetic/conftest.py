@@ -14,6 +14,7 @@ ROWS, COLUMNS = 72, 40
 EYE_DM = np.array([0.0, 7.35, 1.26])
 UNITS = ("eye-*-closure", "eye-*-slit", "eyebrows-*-up", "eyebrows-*-down", "mouth-corner-puller", "mouth-parling")
 UNITS += ("mouth-upward-retraction", "mouth-part-later", "mouth-retraction", "mouth-open", "mouth-pursing")
+UNITS += ("eye-*-opened-up", "eyebrows-*-inner-up", "mouth-compression")
 
 
 def to_dm(points):

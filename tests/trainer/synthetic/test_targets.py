@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from headlift.model.cameras import orbit_cameras
-from headlift_trainer.synthetic.targets import AXIS, MAX_LIFT, Correspondence, anchor_colors, lift_onto_hair
+from headlift_trainer.synthetic.targets import AXIS, MAX_LIFT, Correspondence, anchor_colors, hair_cover, lift_onto_hair
 
 
 def ball(count: int, radius: float, seed: int = 0) -> np.ndarray:
@@ -59,3 +59,15 @@ def test_anchors_take_the_colour_of_the_views_that_face_them() -> None:
     assert torch.allclose(colors[front], torch.tensor([1.0, 0, 0]).expand(int(front.sum()), 3), atol=1e-3)
     assert torch.allclose(colors[back], torch.tensor([0, 0, 1.0]).expand(int(back.sum()), 3), atol=1e-3)
     assert float(seen[front].min()) > float(seen[normals[:, 2].abs() < 0.05].max())
+
+
+def test_hair_covers_the_anchors_whose_views_show_hair() -> None:
+    points = torch.from_numpy(ball(30_000, 0.09)).float()
+    normals = torch.nn.functional.normalize(points - torch.from_numpy(AXIS).float(), dim=-1)
+    cameras = orbit_cameras([0.0, 180.0], width=64, height=64)
+    hair, alpha = torch.zeros(2, 64, 64), torch.ones(2, 64, 64)
+    hair[1] = 1.0  # seen from behind there is nothing but hair
+    nobody = torch.arange(30_000)[:, None].expand(-1, 8)
+    cover = hair_cover(points, normals, hair, alpha, cameras.viewmats, cameras.Ks, nobody)
+    assert float(cover[normals[:, 2] > 0.6].max()) < 0.01
+    assert float(cover[normals[:, 2] < -0.6].min()) > 0.99

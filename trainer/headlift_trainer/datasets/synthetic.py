@@ -16,12 +16,15 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.template import Template
-from headlift.model.types import FOCAL
-from headlift_trainer import augment
+from headlift.model.types import FOCAL, Cameras
+from headlift_trainer import augment, augment_wild
+from headlift_trainer.recipes.mini import Augmentation
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
+from headlift_trainer.synthetic.views import portrait_viewmats
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
+_SAME_FOCAL = 1e-4  # relative
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class SyntheticHeads:
     def __init__(self, shards: Path, targets: Path, template: Template, seeds: Iterable[int]) -> None:
         self.template = template
         self.seeds: list[int] = []
-        pictures, cameras, means, colors, seen, geometry = [], [], [], [], [], []
+        pictures, cameras, exact, means, colors, seen, hair, geometry = [], [], [], [], [], [], [], []
         for seed in seeds:
             path = target_path(targets, seed)
             if not path.exists():
@@ -61,11 +64,15 @@ class SyntheticHeads:
             with np.load(path) as target:
                 if str(target["template"]) != template.sha256:
                     raise InvalidInputError(f"Targets of seed {seed} belong to another template; prepare them again.")
+                if "hair" not in target:
+                    raise InvalidInputError(f"Targets of seed {seed} do not tell where hair is; prepare them again.")
                 means.append(target["means"])
+                hair.extend(target["hair"])
                 for row, (color, weight) in enumerate(zip(target["colors"], target["seen"], strict=True)):
-                    rgba, viewmats = load_pictures(shards, seed, row)
-                    pictures.append(rgba)
-                    cameras.append(viewmats)
+                    head = load_views(shards, seed, row)
+                    pictures.append(head.rgba)
+                    cameras.append(head.viewmats)
+                    exact.append(head.exact)
                     colors.append(color)
                     seen.append(weight)
                     geometry.append(len(self.seeds))
@@ -74,9 +81,11 @@ class SyntheticHeads:
             raise InvalidInputError(f"No generated head with targets was found under {shards.name}; run synth first.")
         self.pictures = torch.from_numpy(np.stack(pictures))  # [M, V, S, S, 4] uint8
         self.viewmats = torch.from_numpy(np.stack(cameras))  # [M, V, 4, 4]
+        self.exact = torch.from_numpy(np.stack(exact))  # [M, V] bool, cameras of the crop's focal length
         self.means = torch.from_numpy(np.stack(means))  # [G, N, 3] float16
         self.colors = torch.from_numpy(np.stack(colors))  # [M, N, 3] uint8
         self.seen = torch.from_numpy(np.stack(seen))  # [M, N] uint8
+        self.hair = torch.from_numpy(np.stack(hair))  # [M, Q] uint8, how far hair covers each patch
         self.geometry = torch.tensor(geometry)  # [M]
 
     def __len__(self) -> int:
@@ -105,36 +114,75 @@ class SyntheticHeads:
         targets = torch.stack([picture(view) for view in target_views.T], 1)
         return replace(batch, target=targets, target_viewmats=self.viewmats[rows[:, None], target_views])
 
-    def sample(self, count: int, generator: torch.Generator, *, views: Tensor, targets: int = 0) -> HeadBatch:
-        """A random augmented batch.
+    def sample(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        views: Tensor,
+        targets: int = 0,
+        augmentation: Augmentation = "standard",
+    ) -> HeadBatch:
+        """A random batch, augmented and half of it mirrored.
 
         Args:
             count: B.
             generator: Every random choice comes from it.
             views: Weight of each view as an input [V].
-            targets: How many further views come along.
+            targets: How many further views come along; of the crop's focal length, as they are splatted with that.
+            augmentation: What is done to the pictures.
         """
         rows = torch.randint(len(self), (count,), generator=generator)
         chosen = torch.multinomial(views, count, replacement=True, generator=generator)
-        further = torch.stack([torch.randperm(len(views), generator=generator)[:targets] for _ in range(count)])
+        orders = [torch.randperm(len(views), generator=generator) for _ in range(count)]
+        further = torch.stack([o[self.exact[row, o]][:targets] for o, row in zip(orders, rows, strict=True)])
         batch = self.batch(rows, chosen, further if targets else None)
         batch = mirrored(batch, torch.rand(count, generator=generator) < 0.5, self.template.mirror)
-        return augmented(batch, generator)
+        return augmented(batch, generator, augmentation)
 
 
-def load_pictures(shards: Path, seed: int, appearance: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures [V, S, S, 4] and view matrices [V, 4, 4] of one generated head.
+@dataclass(frozen=True)
+class HeadViews:
+    """All pictures of one generated head, and two kinds of cameras."""
 
-    The generator shifts some crops by their principal point; here a shift is a turn of the camera, so that every view
-    has the portrait crop's intrinsics.
+    rgba: NDArray[np.uint8]  # [V, S, S, 4]
+    viewmats: NDArray[np.float32]  # [V, 4, 4] with the portrait crop's intrinsics, as a pose estimate says it
+    exact: NDArray[np.bool_]  # [V]; elsewhere the focal length was another, and those differ in perspective
+    true_viewmats: NDArray[np.float32]  # [V, 4, 4] as the pictures were drawn
+    Ks: NDArray[np.float32]  # [V, 3, 3] pixels, likewise
+
+    @property
+    def cameras(self) -> Cameras:
+        """What to splat each view with: the crop's intrinsics where they hold, the true ones elsewhere."""
+        size, exact = self.rgba.shape[1], torch.from_numpy(self.exact)[:, None, None]
+        crop = torch.tensor([[FOCAL * size, 0, size / 2], [0, FOCAL * size, size / 2], [0, 0, 1]])
+        viewmats = torch.where(exact, torch.from_numpy(self.viewmats), torch.from_numpy(self.true_viewmats))
+        return Cameras(viewmats, torch.where(exact, crop, torch.from_numpy(self.Ks)), size, size)
+
+
+def load_views(shards: Path, seed: int, appearance: int) -> HeadViews:
+    """One generated head.
+
+    The generator shifts some crops by their principal point, and may vary the focal length. In `viewmats` a shift is a
+    turn of the camera and a focal length a change of distance, so that every view has the portrait crop's intrinsics.
     """
     with np.load(path_of(shards, seed, appearance)) as shard:
         rgba, viewmats, Ks = shard["rgba"], shard["viewmats"], shard["Ks"]
-    half = rgba.shape[1] / 2
-    dx, dy = ((torch.from_numpy(Ks[:, :2, 2]) - half) / torch.from_numpy(Ks[:, [0, 1], [0, 1]])).unbind(-1)
-    turned = torch.from_numpy(viewmats)
-    turned[:, :3] = augment.pan_and_tilt(dx, dy) @ turned[:, :3]
-    return rgba, turned.numpy()
+    size = rgba.shape[1]
+    stretch = Ks[:, 0, 0] / (FOCAL * size)
+    exact = np.abs(stretch - 1) < _SAME_FOCAL
+    # What stays as it was drawn keeps its every bit.
+    upright = np.where(exact[:, None, None], viewmats, portrait_viewmats(viewmats, Ks, size))
+    off = (Ks[:, :2, 2] - size / 2) / Ks[:, [0, 1], [0, 1]] * np.where(exact, 1, stretch)[:, None]
+    turned = torch.from_numpy(upright.astype(np.float32))
+    turned[:, :3] = augment.pan_and_tilt(*torch.from_numpy(off.astype(np.float32)).unbind(-1)) @ turned[:, :3]
+    return HeadViews(rgba, turned.numpy(), exact, viewmats, Ks)
+
+
+def load_pictures(shards: Path, seed: int, appearance: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pictures [V, S, S, 4] and view matrices [V, 4, 4] of one generated head; see `load_views`."""
+    head = load_views(shards, seed, appearance)
+    return head.rgba, head.viewmats
 
 
 def mirrored(batch: HeadBatch, chosen: Tensor, mirror: Tensor) -> HeadBatch:
@@ -161,13 +209,17 @@ def mirrored(batch: HeadBatch, chosen: Tensor, mirror: Tensor) -> HeadBatch:
     )
 
 
-def augmented(batch: HeadBatch, generator: torch.Generator) -> HeadBatch:
+def augmented(batch: HeadBatch, generator: torch.Generator, augmentation: Augmentation = "standard") -> HeadBatch:
     """The batch as a camera, a cropper and a matter might have delivered it."""
+    if augmentation == "none":
+        return batch
     count = len(batch.picture)
     shift = augment.sample_color_shift(count, generator)
     picture, viewmats = augment.apply_crop_jitter(
         _shifted(batch.picture, shift), batch.viewmats, augment.sample_crop_jitter(count, generator, FOCAL)
     )
+    if augmentation == "wild":
+        picture = augment_wild.taken(picture, generator)
     picture = augment.spoil_picture(augment.spoil_matte(picture, generator), generator)
     target = None
     if batch.target is not None:

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headlift_trainer.synthetic.assets import Floats
+from headlift_trainer.synthetic.blemishes import Makeup, draw_complexion, draw_makeup
 from headlift_trainer.synthetic.compiled import KIND_PLAIN
+from headlift_trainer.synthetic.haircolor import HairColor, draw_hair_color
 from headlift_trainer.synthetic.head import HeadAssets, HeadMesh
 from headlift_trainer.synthetic.lighting import Light, random_light
 from headlift_trainer.synthetic.renderer import Material, Renderer
 from headlift_trainer.synthetic.scene import Part
-from headlift_trainer.synthetic.textures import WEAVES
-from headlift_trainer.synthetic.topology import FACE, NOSE, smooth_noise, smoothstep
+from headlift_trainer.synthetic.strands import Strands
+from headlift_trainer.synthetic.topology import FACE, NOSE
+from headlift_trainer.synthetic.wardrobe import Worn, color_name, draw_worn
 
 # albedo of skin at melanin 0, 1/3, 2/3, 1
 _TONES = np.array([[0.72, 0.46, 0.365], [0.52, 0.305, 0.21], [0.27, 0.135, 0.080], [0.100, 0.047, 0.028]])
@@ -39,9 +42,15 @@ class Palette:
 
     melanin: float  # 0..1
     tone: Floats  # [3] albedo of the skin
-    strands: Floats  # [3] albedo of the hair
-    lipstick: Floats | None  # [3]
-    age: float  # as in Person, for further hair colours
+    hair: HairColor
+    makeup: Makeup
+    beard: HairColor
+    shine: float  # of the hair
+
+    @property
+    def strands(self) -> Floats:
+        """[3] albedo of the hair as a whole."""
+        return self.hair.middle
 
 
 def skin_tone(melanin: float, blood: float) -> Floats:
@@ -52,23 +61,8 @@ def skin_tone(melanin: float, blood: float) -> Floats:
 
 
 def hair_color(rng: np.random.Generator, melanin: float, age: float) -> Floats:
-    """Albedo [3] of hair: black to blond and red by two pigments, grey with age, dyed now and then."""
-    if rng.random() < 0.04:
-        return np.asarray(np.clip(rng.dirichlet([0.9] * 3) * rng.uniform(0.1, 0.7) + 0.02, 0.01, 0.5), np.float32)
-    lightness = rng.beta(1, 1.7) * (1 if melanin < 0.45 else 0.3)
-    redness = rng.beta(1, 3)
-    black, brown = np.array([0.013, 0.010, 0.008]), np.array([0.14, 0.07, 0.032])
-    blond, red = np.array([0.42, 0.29, 0.17]), np.array([0.26, 0.075, 0.028])
-    color = black + (brown - black) * min(1, 2 * lightness)
-    if lightness > 0.5:
-        color = brown + (blond - brown) * (2 * lightness - 1)
-    color = (
-        color * (1 - redness) + red * redness * min(1, 2.5 * lightness) + black * redness * max(0, 1 - 2.5 * lightness)
-    )
-    greyness = np.clip(rng.normal(1.9 * (2 * age - 1) - 0.6, 0.3), 0, 1)
-    return np.asarray(
-        color * (1 - greyness) + rng.uniform(0.18, 0.48) * np.array([1, 0.98, 0.95]) * greyness, np.float32
-    )
+    """Albedo [3] of hair for skin of this melanin and a person of this age (0.5 young, 1 old), as one colour."""
+    return draw_hair_color(rng, melanin, float(np.interp(age, [0.0, 0.5, 1.0], [11.0, 25.0, 80.0]))).middle
 
 
 def dress(head: HeadMesh, assets: HeadAssets, rng: np.random.Generator) -> Appearance:
@@ -77,30 +71,41 @@ def dress(head: HeadMesh, assets: HeadAssets, rng: np.random.Generator) -> Appea
     colors = np.ones((len(head.scene.positions), 3), np.float32)
     colors[head.scene.slice_of("skin")] = _skin_colors(head, assets, rng, palette)
     skin = _draw_skin(rng, assets.atlas.skins, head.person.age)
-    weave = str(rng.choice(WEAVES, p=[0.45, 0.2, 0.15, 0.1, 0.1]))
-    cloth = _draw_cloth_color(rng)
     eyes = _draw_eyes(rng, assets.atlas.eyes, palette.melanin)
-    drawn = {"skin": skin, "cloth": f"weave/{weave}", "eyes": eyes}
+    drawn = {"skin": skin, "eyes": eyes}
+    worn = draw_worn(rng)
     materials = []
     for part, fixed in zip(head.scene.parts, head.part_textures, strict=True):
         rows = head.scene.slice_of(part.name)
-        material, color = _look_of(part, drawn.get(part.name, fixed), palette, cloth, rng)
+        look = Look(palette, worn, head.strands.get(part.name))
+        material, color = _look_of(part, drawn.get(part.name, fixed), look, rng)
         materials.append(material)
         if color is not None:
             colors[rows] = color
-    table = np.array([assets.atlas.row(material.texture) for material in materials], np.int32)
+    complexion = draw_complexion(
+        assets.atlas.chart, rng, head.person.age_years, palette.melanin, palette.makeup, palette.tone
+    )
+    table, texels = assets.atlas.subset([material.texture for material in materials], {skin: complexion.ratio})
     light = _exposed(head, random_light(rng), palette.tone, rng)
     attributes: dict[str, object] = {
         "melanin": palette.melanin,
         "skin_albedo": palette.tone.tolist(),
         "hair_albedo": palette.strands.tolist(),
+        "hair_color_name": palette.hair.name,
         "skin_texture": skin,
         "eye_texture": eyes,
-        "weave": weave,
-        "cloth_albedo": cloth.tolist(),
-        "lipstick": palette.lipstick is not None,
+        "weave": worn.cloth_texture.split("/")[1],
+        "cloth_color": color_name(worn.cloth),
+        "cloth_albedo": worn.cloth.tolist(),
+        "hat_color": color_name(worn.hat) if head.hat.parts else "none",
+        "glasses_color": worn.frame_name if head.accessories.glasses != "none" else "none",
+        "makeup": palette.makeup.name,
+        "lipstick": palette.makeup.lipstick is not None,
+        "wrinkles": complexion.wrinkles,
+        "freckles": complexion.freckles,
+        "moles": complexion.moles,
     }
-    return Appearance(Renderer.of(head.scene, colors, materials, table, assets.atlas.texels, light), attributes)
+    return Appearance(Renderer.of(head.scene, colors, materials, table, texels, light), attributes)
 
 
 def _draw_palette(head: HeadMesh, rng: np.random.Generator) -> Palette:
@@ -108,54 +113,77 @@ def _draw_palette(head: HeadMesh, rng: np.random.Generator) -> Palette:
     melanin = float(np.clip(rng.beta(1.1, 1.4) * 0.85 + 0.35 * (african - 0.33), 0.0, 1.0))
     blood = float(np.clip(rng.normal(0.03, 0.09), -0.12, 0.25))
     tone = np.asarray(skin_tone(melanin, blood) * rng.uniform(0.9, 1.08), np.float32)
-    strands = hair_color(rng, melanin, head.person.age)
-    lipstick = None
-    if not head.person.is_male and rng.random() >= 0.6:
-        red = np.clip(rng.normal([0.42, 0.07, 0.09], [0.15, 0.04, 0.05]), 0.03, 0.7)
-        lipstick = np.asarray(red, np.float32)
-    return Palette(melanin, tone, strands, lipstick, head.person.age)
+    hair = draw_hair_color(rng, melanin, head.person.age_years)
+    makeup = draw_makeup(rng, head.person.maleness, head.person.age_years)
+    return Palette(melanin, tone, hair, makeup, hair.grown_out(rng), float(rng.uniform(0.25, 0.9)))
 
 
-def _look_of(
-    part: Part, texture: str | None, palette: Palette, cloth: Floats, rng: np.random.Generator
-) -> tuple[Material, Floats | None]:
+@dataclass(frozen=True)
+class Look:
+    """What the look of a part follows from."""
+
+    palette: Palette
+    worn: Worn
+    locks: Strands | None  # of hair and beards
+
+
+def _look_of(part: Part, texture: str | None, look: Look, rng: np.random.Generator) -> tuple[Material, Floats | None]:
     """Material of a part, and its colour [3] or [V, 3] (None keeps what the vertices have)."""
-    strands = palette.strands
-    material = Material(texture)
-    color: NDArray[np.floating] | None = None
-    match part.name.split("/")[0]:
-        case "skin":
-            roughness, specular, bump = rng.uniform(0.42, 0.60), rng.uniform(0.25, 0.6), rng.uniform(0.4, 0.9)
-            material = Material(texture, roughness, specular, bump)
-        case "cloth":
-            material, color = Material(texture, roughness=0.8, specular=0.25, bump=0.3), cloth
-        case "eyes":
-            material, color = Material(texture, roughness=0.12, specular=1.0), np.array([0.70, 0.69, 0.67])
-        case "hair":
-            color = _strand_colors(part.vertices, rng, palette)
-            shine = 0.1 if part.kind == KIND_PLAIN else rng.uniform(0.3, 1.0)
-            material = Material(texture, roughness=0.7, specular=shine, grain_frequency=500.0)
-        case "beard":
-            color = strands * rng.uniform(0.7, 1.15)
-            material = Material(None, roughness=0.7, specular=0.15, grain_frequency=700.0)
-        case "eyebrows":
-            color = np.minimum(_undyed(strands) * 0.7, 0.25)
-        case "eyelashes":
-            color = np.full(3, 0.015)
-        case "teeth":
-            # brighter than white: they stand in the mouth's own shadow, which the coarse light transfer overdoes
-            color = np.array([1.55, 1.48, 1.36]) * rng.uniform(0.85, 1.1)
-            material = Material(texture, roughness=0.3, specular=0.6)
+    kind = part.name.split("/")[0].split(" ")[0]
+    color: NDArray[np.floating] | None
+    if kind in ("cloth", "hat", "glasses", "earrings", "necklace"):
+        material, color = _look_of_worn(part.name, look.worn)
+    elif kind in ("hair", "beard"):
+        material, color = _look_of_strands(part, texture, look)
+    else:
+        material, color = _look_of_organ(kind, texture, look.palette, rng)
     return material, None if color is None else np.asarray(color, np.float32)
 
 
-def _draw_cloth_color(rng: np.random.Generator) -> Floats:
-    """Albedo [3] of clothes: mostly muted, sometimes any colour."""
-    if rng.random() < 0.75:
-        color = rng.uniform(0.02, 0.75) * np.clip(rng.normal(1, 0.22, 3), 0.25, 1.6)
-    else:
-        color = rng.uniform(0.02, 0.6, 3)
-    return np.asarray(np.clip(color, 0.01, 0.62), np.float32)
+def _look_of_worn(name: str, worn: Worn) -> tuple[Material, NDArray[np.floating]]:
+    match name.split(" ", maxsplit=1)[0]:
+        case "cloth":
+            weave = worn.inner_texture if "inner" in name else worn.cloth_texture
+            color = worn.inner if "inner" in name else worn.scarf if "scarf" in name else worn.cloth
+            if "rib" in name or "collar" in name:
+                color, weave = color * worn.trim, "weave/plain"
+            return Material(weave, roughness=0.8, specular=0.2, bump=0.35), color
+        case "hat":
+            return Material(worn.hat_texture, roughness=0.85, specular=0.15, bump=0.5), worn.hat
+        case "glasses":
+            if "lens" in name:
+                return Material(None, roughness=0.08, specular=1.0), worn.lens
+            return Material(None, roughness=0.25, specular=0.9), worn.frame
+    return Material(None, roughness=0.25, specular=1.5), worn.jewel
+
+
+def _look_of_strands(part: Part, texture: str | None, look: Look) -> tuple[Material, NDArray[np.floating] | None]:
+    palette, beard = look.palette, part.name.startswith("beard")
+    paint = palette.beard if beard else palette.hair
+    # the same draw for all parts of one head of hair
+    color = None if look.locks is None else paint.of(look.locks, np.random.default_rng(int(palette.melanin * 1e6)))
+    shine = 0.25 if beard else 0.1 if part.kind == KIND_PLAIN else palette.shine
+    return Material(texture, roughness=0.7, specular=shine, grain_frequency=700.0 if beard else 500.0), color
+
+
+def _look_of_organ(
+    kind: str, texture: str | None, palette: Palette, rng: np.random.Generator
+) -> tuple[Material, NDArray[np.floating] | None]:
+    match kind:
+        case "skin":
+            roughness, specular, bump = rng.uniform(0.42, 0.60), rng.uniform(0.25, 0.6), rng.uniform(0.4, 0.9)
+            return Material(texture, roughness, specular, bump), None
+        case "eyes":
+            return Material(texture, roughness=0.12, specular=1.0), np.array([0.70, 0.69, 0.67])
+        case "eyebrows":
+            return Material(texture), np.minimum(palette.beard.middle * 0.6, 0.22)
+        case "eyelashes":
+            return Material(texture), np.full(3, 0.015)
+        case "teeth":
+            # brighter than white: they stand in the mouth's own shadow, which the coarse light transfer overdoes
+            color = np.array([1.55, 1.48, 1.36]) * rng.uniform(0.85, 1.1)
+            return Material(texture, roughness=0.3, specular=0.6), color
+    return Material(texture), None
 
 
 def _draw_eyes(rng: np.random.Generator, names: tuple[str, ...], melanin: float) -> str:
@@ -184,36 +212,16 @@ def _skin_colors(head: HeadMesh, assets: HeadAssets, rng: np.random.Generator, p
     visible = 1 - 0.6 * palette.melanin  # blood shows less through more melanin
     color = tone * np.exp(-np.outer(head.flush * visible, _BLOOD))
     lips = tone * np.exp(-rng.uniform(0.25, 0.6) * np.array([0.35, 1.0, 0.75])) * (0.82 + 0.25 * palette.melanin)
-    if palette.lipstick is not None:
-        lips = 0.35 * lips + 0.65 * palette.lipstick
+    if palette.makeup.lipstick is not None:
+        lips = 0.3 * lips + 0.7 * palette.makeup.lipstick
     color[topology.upper_lip | topology.lower_lip] = lips
     scalp = np.clip(head.hair.scalp * 0.9, 0, 1)[:, None]
     color = color * (1 - scalp) + strands * 0.6 * scalp
-    stubble = (head.stubble * 0.75)[:, None]
-    color = color * (1 - stubble) + np.minimum(strands, 0.3) * 0.8 * stubble
+    stubble = (head.beard.stubble * 0.75)[:, None]
+    color = color * (1 - stubble) + np.minimum(palette.beard.middle, 0.4) * 0.7 * stubble
     color[topology.mouth_inside] = (0.30, 0.075, 0.07)
     color[topology.eye_socket] = np.minimum(tone * np.array([0.8, 0.5, 0.5]), 0.4)
     return np.asarray(color[head.skin_index], np.float32)
-
-
-def _undyed(strands: Floats) -> Floats:
-    """A colour that hair grows in: as it is if red > green > blue, else brown of the same brightness."""
-    if strands[0] >= strands[1] >= strands[2]:
-        return strands
-    return np.asarray(float(strands @ _LUMINANCE) * np.array([1.25, 0.97, 0.75]), np.float32)
-
-
-def _strand_colors(vertices: Floats, rng: np.random.Generator, palette: Palette) -> Floats:
-    """Albedo [V, 3] of hair: one colour, or highlights, or a gradient to the tips."""
-    color: NDArray[np.floating] = np.tile(palette.strands * rng.uniform(0.85, 1.2), (len(vertices), 1))
-    if rng.random() < 0.15:
-        natural = rng.random() < 0.7
-        second = hair_color(rng, palette.melanin, palette.age) if natural else rng.uniform(0.02, 0.5, 3)
-        share = smoothstep(0.02, -0.10, vertices[:, 1])
-        if rng.random() < 0.4:
-            share = 0.6 * smoothstep(-1.0, 2.0, smooth_noise(vertices, 40.0, rng))
-        color = color + (second - color) * share[:, None]
-    return np.asarray(color, np.float32)
 
 
 def _exposed(head: HeadMesh, light: Light, tone: Floats, rng: np.random.Generator) -> Light:

@@ -1,34 +1,16 @@
-"""Write synthetic heads to disk, one file per geometry and appearance.
+"""Write synthetic heads to disk, one file `head_<seed>_<appearance>.npz` per geometry and appearance.
 
-Run as `python -m headlift_trainer.synthetic.generate`.
+`headlift synth` is the command; `python -m headlift_trainer.synthetic.generate` does the same with fewer options.
+`synthetic.labels` says what a file holds. Files are zips of .npy, deflated; they are written whole or not at all, and
+those that exist are kept: a run can be stopped and started again.
 
-A file `head_<seed>_<appearance>.npz` (seed five digits; zip of .npy, deflated) holds, for V views of side S:
-
-=============  ==================  ==============================================================================
-name           type, shape         meaning
-=============  ==================  ==============================================================================
-rgba           uint8 [V,S,S,4]     sRGB multiplied by alpha, alpha
-depth          float16 [V,S,S]     m along the optical axis to the nearest surface; 0 where empty
-classes        uint8 [V,S,S]       the 19 classes of design.md section 4
-viewmats       float32 [V,4,4]     world to camera, OpenCV
-Ks             float32 [V,3,3]     pixels
-vertices       float32 [N,3]       every vertex of MakeHuman's base mesh in file order (19,158; the skin is the first
-                                   13,380), m, canonical frame, expression included: vertex i is the same place on
-                                   every head, so (triangle, barycentric) points of the base topology can be tracked
-hair_points    float16 [20000,3]   m, random points on opaque hair, even by area; [0,3] where there is no hair mesh
-scalp          float16 [N]         0..1, how much of the skin's vertices is painted in the hair's colour
-attributes     str [1]             JSON: person, expression, hair, tone, clothes
-=============  ==================  ==============================================================================
-
-The first views are the fixed rig (`views.RIG_DEG`), the others random (`views.random_views`). Files are written
-whole or not at all, and those that exist are kept: a run can be stopped and started again.
+With the preset `rig` the first views are the fixed rig (`views.RIG_DEG`), the others random (`views.random_views`).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import multiprocessing
 import os
 import sys
@@ -36,20 +18,47 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headlift.errors import HeadliftError
-from headlift_trainer.synthetic.appearance import Appearance, dress
-from headlift_trainer.synthetic.head import HeadAssets, HeadMesh, sample_head
-from headlift_trainer.synthetic.views import View, orbit_view, random_views, rig_views
+from headlift.errors import HeadliftError, InvalidInputError
+from headlift_trainer.synthetic.labels import Arrays, shard_arrays
+from headlift_trainer.synthetic.sources import SEED_RANGES, Sources
+from headlift_trainer.synthetic.views import PRESETS, orbit_view, preset_views, random_views
 
 APPEARANCES = 2
+SIZES = range(16, 2049)
 _PREVIEW_DEG = ((0, 0), (45, 0), (-90, 0), (180, 0), (-135, 15), (20, 45))
 _PREVIEW_GREY = 150
+CAPTION_STREAM = 7  # keeps the words of a caption apart from all other draws
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """What is drawn of every head.
+
+    Raises:
+        InvalidInputError: A value out of range.
+    """
+
+    size: int = 256  # side of a picture, pixels
+    views: str = "rig"  # one of views.PRESETS
+    appearances: int = APPEARANCES  # of every geometry
+    random_focal: bool = False  # random views have a focal length of their own
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise InvalidInputError(
+                f"A side of {self.size} px is not in {SIZES.start}..{SIZES.stop - 1}; choose another."
+            )
+        if self.views not in PRESETS:
+            raise InvalidInputError(f"There is no preset of views {self.views!r}; there are {', '.join(PRESETS)}.")
+        if not 1 <= self.appearances <= 10:
+            raise InvalidInputError(f"{self.appearances} appearances are not in 1..10; file names have one digit.")
 
 
 def path_of(folder: Path, seed: int, appearance: int) -> Path:
@@ -57,89 +66,107 @@ def path_of(folder: Path, seed: int, appearance: int) -> Path:
     return folder / f"head_{seed:05d}_{appearance}.npz"
 
 
-def render_views(
-    head: HeadMesh, appearance: Appearance, views: Sequence[View], size: int
-) -> dict[str, NDArray[np.generic]]:
-    """Everything that a file holds about one dressed head."""
-    pictures = [appearance.renderer.draw(view, size) for view in views]
-    return {
-        "rgba": np.stack([picture.rgba for picture in pictures]),
-        "depth": np.stack([picture.depth for picture in pictures]).astype(np.float16),
-        "classes": np.stack([picture.classes for picture in pictures]),
-        "viewmats": np.stack([view.viewmat for view in views]),
-        "Ks": np.stack([view.K for view in views]),
-        "vertices": head.base_vertices,
-        "hair_points": head.hair.points.astype(np.float16),
-        "scalp": head.hair.scalp.astype(np.float16),
-        "attributes": np.array([json.dumps(head.attributes() | appearance.attributes)]),
-    }
-
-
-def write_seed(seed: int, assets: HeadAssets, folder: Path, size: int, appearances: int = APPEARANCES) -> int:
+def write_seed(seed: int, sources: Sources, folder: Path, options: ShardOptions) -> int:
     """Write the files of one geometry that are missing; returns how many were written."""
-    missing = [index for index in range(appearances) if not path_of(folder, seed, index).is_file()]
+    missing = [index for index in range(options.appearances) if not path_of(folder, seed, index).is_file()]
     if not missing:
         return 0
-    head = sample_head(seed, assets)
+    head = sources[seed].head(seed)
     for index in missing:
         rng = np.random.default_rng([seed, index])
-        appearance = dress(head, assets, rng)
-        views = [*rig_views(size), *random_views(rng, size)]
-        _write_arrays(path_of(folder, seed, index), render_views(head, appearance, views, size))
+        dressing = head.dress(rng)
+        views = preset_views(options.views, rng, options.size, random_focal=options.random_focal)
+        words = np.random.default_rng([seed, index, CAPTION_STREAM])
+        _write_arrays(path_of(folder, seed, index), shard_arrays(head, dressing, views, options.size, words))
     return len(missing)
 
 
-def _write_arrays(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+def _write_arrays(path: Path, arrays: Arrays) -> None:
     """An .npz with fast compression, moved into place when whole."""
     partial = path.with_suffix(f".{os.getpid()}.part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(f"{name}.npy", buffer.getvalue())
-    partial.replace(path)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(f"{name}.npy", buffer.getvalue())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def generate(root: Path, folder: Path, seeds: Sequence[int], size: int, workers: int = 1) -> Iterator[tuple[int, int]]:
+def generate(
+    root: Path | None,
+    folder: Path,
+    seeds: Sequence[int],
+    size: int = 256,
+    workers: int = 1,
+    *,
+    views: str = "rig",
+    appearances: int = APPEARANCES,
+    random_focal: bool = False,
+) -> Iterator[tuple[int, int]]:
     """Write all seeds; yields (seeds done, files written) as it goes.
+
+    Args:
+        root: The asset folder; None makes procedural heads only.
+        folder: Where the files go; it is made if need be.
+        seeds: Of the geometries; they name the sources (`sources.SEED_RANGES`).
+        size: Side of a picture, pixels.
+        workers: Processes; each holds the assets (about 0.6 GB).
+        views: One of `views.PRESETS`.
+        appearances: Of every geometry.
+        random_focal: Random views have a focal length of their own; readers must then heed `Ks`.
 
     Raises:
         NotFoundError: The asset folder lacks a file.
+        InvalidInputError: An option is out of range, or a seed belongs to no source.
     """
+    options = ShardOptions(size, views, appearances, random_focal)
+    stray = [seed for seed in seeds if not any(seed in known for known in SEED_RANGES.values())]
+    if stray:
+        last = max(known.stop for known in SEED_RANGES.values()) - 1
+        raise InvalidInputError(f"Seed {stray[0]} belongs to no source; seeds are 0..{last}.")
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
     if workers <= 1:
-        assets = HeadAssets(root)
+        sources = Sources(root)
         for done, seed in enumerate(seeds, 1):
-            written += write_seed(seed, assets, folder, size)
+            written += write_seed(seed, sources, folder, options)
             yield done, written
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads of torch and numba may hang
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(root,)) as pool:
-        jobs = [pool.submit(_work, seed, folder, size) for seed in seeds]
-        for done, job in enumerate(as_completed(jobs), 1):
-            written += job.result()
-            yield done, written
+        jobs = [pool.submit(_work, seed, folder, options) for seed in seeds]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                written += job.result()
+                yield done, written
+        finally:  # after an error or when the caller stops, what has not begun is not waited for
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker_assets: list[HeadAssets] = []
+_worker_sources: list[Sources] = []
 
 
-def _start_worker(root: Path) -> None:
-    _worker_assets.append(HeadAssets(root))
+def _start_worker(root: Path | None) -> None:
+    _worker_sources.append(Sources(root))
 
 
-def _work(seed: int, folder: Path, size: int) -> int:
-    return write_seed(seed, _worker_assets[0], folder, size)
+def _work(seed: int, folder: Path, options: ShardOptions) -> int:
+    return write_seed(seed, _worker_sources[0], folder, options)
 
 
-def preview(root: Path, seeds: Sequence[int], size: int) -> NDArray[np.uint8]:
-    """A contact sheet [rows * size, 8 * size, 3]: one head a row, six fixed views and two random ones, over grey."""
-    assets = HeadAssets(root)
+def preview(root: Path | None, seeds: Sequence[int], size: int) -> NDArray[np.uint8]:
+    """A plain sheet [rows * size, 8 * size, 3]: one head a row, six fixed views and two random ones, over grey.
+
+    `contact_sheet.contact_sheet` shows labels too.
+    """
+    sources = Sources(root)
     rows = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 0])
-        appearance = dress(sample_head(seed, assets), assets, rng)
+        appearance = sources[seed].head(seed).dress(rng)
         views = [orbit_view(yaw, pitch, size) for yaw, pitch in _PREVIEW_DEG] + random_views(rng, size)[:2]
         pictures = [appearance.renderer.draw(view, size).rgba for view in views]
         rows.append(
@@ -155,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m headlift_trainer.synthetic.generate", description="Render synthetic heads."
     )
-    parser.add_argument("--assets", type=Path, required=True, help="folder that holds makehuman/ and makehuman-assets/")
+    parser.add_argument("--assets", type=Path, help="folder that holds makehuman/, makehuman-assets/ and ict-facekit/")
     parser.add_argument("--out", type=Path, help="folder to write heads to")
     parser.add_argument("--preview", type=Path, help="write a contact sheet to this picture instead")
     parser.add_argument("--count", type=int, default=8, help="how many geometries")

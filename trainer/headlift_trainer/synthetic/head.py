@@ -5,19 +5,24 @@ Legend: N base vertices (19,158 in MakeHuman's mesh), V scene vertices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
+from headlift_trainer.synthetic.accessories import Accessories, sample_accessories
 from headlift_trainer.synthetic.assets import Floats, Ints, MakeHumanAssets
+from headlift_trainer.synthetic.beards import Beard, sample_beard
 from headlift_trainer.synthetic.compiled import ALPHA_NONE, ALPHA_TEXTURE, KIND_EYE
-from headlift_trainer.synthetic.hair import Hair, sample_hair
+from headlift_trainer.synthetic.garments import Garment, sample_garment
+from headlift_trainer.synthetic.hair import Hair, sample_hair, under_hat
+from headlift_trainer.synthetic.hats import Hat, sample_hat
 from headlift_trainer.synthetic.identity import Person, add_expression, neutral_shape, sample_person
 from headlift_trainer.synthetic.scene import Part, Scene
 from headlift_trainer.synthetic.shells import Body, skin_part
-from headlift_trainer.synthetic.surfaces import NECKLINES, beard_mask, beard_part, cloth_part, neckline_field
+from headlift_trainer.synthetic.strands import Strands
 from headlift_trainer.synthetic.textures import TextureAtlas
 from headlift_trainer.synthetic.topology import (
     BROW_L,
@@ -31,6 +36,11 @@ from headlift_trainer.synthetic.topology import (
     smooth_noise,
     smoothstep,
 )
+
+# how often a kind of brows is drawn; the others' frown stays visible
+_BROWS = {
+    f"eyebrow{number:03d}": share for number, share in ((1, 1.0), (6, 0.7), (8, 0.6), (9, 0.8), (10, 0.6), (12, 1.0))
+}
 
 
 class HeadAssets:
@@ -59,12 +69,14 @@ class HeadMesh:
     scene: Scene  # baked
     base_vertices: Floats  # [N, 3] m, every vertex of the base mesh with expression (helpers included)
     hair: Hair
-    beard: str
-    neckline: str
+    beard: Beard
+    garment: Garment
     part_textures: tuple[str | None, ...]  # per part; the skin's is drawn with each appearance
-    stubble: Floats  # [N] 0..1 hair painted on the skin of the face
     flush: Floats  # [N] how much blood shows, relative to the mean of the face
     skin_index: Ints  # base vertex of each vertex of the part `skin`
+    strands: dict[str, Strands]  # by part of hair or beard
+    hat: Hat
+    accessories: Accessories
 
     def attributes(self) -> dict[str, object]:
         """What a file says about the head."""
@@ -72,13 +84,23 @@ class HeadMesh:
             "seed": self.seed,
             "maleness": self.person.maleness,
             "age": self.person.age,
+            "age_years": round(self.person.age_years),
             "descent": self.person.descent,
             "expression": self.person.expression_name,
             "expression_units": self.person.expression,
             "gaze_deg": self.person.gaze_deg,
             "hair_style": self.hair.style,
-            "beard": self.beard,
-            "neckline": self.neckline,
+            "hair_length": self.hair.length,
+            "hair_curl": self.hair.curl,
+            "receding": self.hair.receding,
+            "beard": self.beard.style,
+            "beard_length": self.beard.length_name,
+            "garment": self.garment.style,
+            "neckline": self.garment.neckline,
+            "hat": self.hat.style,
+            "glasses": self.accessories.glasses,
+            "earrings": self.accessories.earrings,
+            "necklace": self.accessories.necklace,
         }
 
 
@@ -94,41 +116,26 @@ def sample_head(seed: int, assets: HeadAssets) -> HeadMesh:
     frame = topology.frame(shape)
     add_expression(shape, person, makehuman)
     body = Body.of(topology, frame.apply(shape))
-    hair = sample_hair(rng, person, body, shape, frame, makehuman, assets.atlas)
-    beard = _draw_beard(rng, person)
-    mask = beard_mask(body, beard) if beard != "none" else np.zeros(len(body.vertices), np.float32)
-    neckline = str(rng.choice(list(NECKLINES), p=[0.34, 0.08, 0.14, 0.14, 0.2, 0.1]))
-    cover = neckline_field(topology, neckline, rng)
-    density = rng.uniform(0.15, 0.6) if beard == "stubble" else rng.uniform(0.7, 0.95)
-    stubble = np.asarray(mask * density, np.float32)
-    skin = _skin(body, cover, hair, stubble)
-    parts = [skin.compact(), cloth_part(body, neckline, cover, rng), *_organs(rng, person, shape, frame, makehuman)]
-    if beard in ("full", "goatee", "moustache"):
-        parts.append(beard_part(body, mask, _draw_beard_length(rng, beard), rng))
-    if hair.part is not None:
-        parts.append(hair.part)
-    textures = [hair.texture if part.name == "hair" else (part.name if "/" in part.name else None) for part in parts]
+    garment = sample_garment(rng, body)
+    hair = sample_hair(rng, person, body, shape, frame, makehuman, assets.atlas, garment.parts)
+    hat = sample_hat(rng, person, body)
+    hair = under_hat(hair, hat, assets.atlas, rng)
+    beard = sample_beard(rng, person, body)
+    worn_things = sample_accessories(rng, person, body)
+    skin = _skin(body, garment.cover, hair, beard.stubble)
+    parts = [skin.compact(), *garment.parts, *_organs(rng, person, shape, frame, makehuman, body.vertices)]
+    grown = (*beard.parts, *hair.parts)
+    parts.extend((*grown, *hat.parts, *worn_things.parts))
+    worn = {part.name: texture for part, texture in zip(grown, (*beard.textures, *hair.textures), strict=True)}
+    strands = {part.name: own for part, own in zip(grown, (*beard.strands, *hair.strands), strict=True)}
+    textures = [worn.get(part.name, part.name if "/" in part.name else None) for part in parts]
     scene = Scene(tuple(parts))
     rows = np.array([assets.atlas.row(name) for name in textures], np.int32)
     scene.bake(rows, assets.atlas.texels)
     return HeadMesh(
-        seed, person, scene, body.vertices, hair, beard, neckline, tuple(textures), stubble, _flush(topology, rng),
-        np.unique(skin.triangles).astype(np.int32),
+        seed, person, scene, body.vertices, hair, beard, garment, tuple(textures), _flush(topology, rng),
+        np.unique(skin.triangles).astype(np.int32), strands, hat, worn_things,
     )  # fmt: skip
-
-
-def _draw_beard(rng: np.random.Generator, person: Person) -> str:
-    if not person.is_male or person.age < 0.5:
-        return "none"
-    return str(rng.choice(["none", "stubble", "full", "goatee", "moustache"], p=[0.42, 0.25, 0.18, 0.1, 0.05]))
-
-
-def _draw_beard_length(rng: np.random.Generator, beard: str) -> float:
-    """Length in metres: trimmed, or for a full beard up to 22 mm."""
-    trimmed = rng.uniform(0.002, 0.006)
-    if beard != "full":
-        return float(trimmed)
-    return float(rng.uniform(0.004, 0.010) if rng.random() < 0.6 else rng.uniform(0.010, 0.022))
 
 
 def _skin(body: Body, cover: Floats, hair: Hair, stubble: Floats) -> Part:
@@ -160,17 +167,47 @@ def _flush(topology: Topology, rng: np.random.Generator) -> Floats:
 
 
 def _organs(
-    rng: np.random.Generator, person: Person, shape: Floats, frame: Frame, assets: MakeHumanAssets
+    rng: np.random.Generator, person: Person, shape: Floats, frame: Frame, assets: MakeHumanAssets, skin: Floats
 ) -> list[Part]:
-    """Eyes, brows, lashes, teeth and tongue."""
+    """Eyes, brows, lashes, teeth and tongue; `skin` [N, 3] m is the head they sit on."""
     parts = [_eyes(person, shape, frame, assets)]
-    for kind, labels in (("eyebrows", (BROW_R, BROW_L)), ("eyelashes", (EYE_R, EYE_L))):
-        names = assets.proxy_names(kind)
-        part = _proxy_part(kind, names[rng.integers(len(names))], shape, frame, assets, labels)
-        parts.append(part)
+    names = assets.proxy_names("eyebrows")
+    share = np.array([_BROWS.get(name, 0.15) for name in names])
+    brows = str(names[rng.choice(len(names), p=share / share.sum())])
+    part = _proxy_part("eyebrows", brows, shape, frame, assets, (BROW_R, BROW_L))
+    parts.append(_settled_brows(part, skin, rng))
+    names = assets.proxy_names("eyelashes")
+    parts.append(_proxy_part("eyelashes", str(names[rng.integers(len(names))]), shape, frame, assets, (EYE_R, EYE_L)))
     for kind in ("teeth", "tongue"):
         parts.extend(_proxy_part(kind, name, shape, frame, assets, (MOUTH, MOUTH)) for name in assets.proxy_names(kind))
     return parts
+
+
+def _settled_brows(part: Part, skin: Floats, rng: np.random.Generator) -> Part:
+    """Brows turned level: most of MakeHuman's stand in a frown. They keep their distance from the skin."""
+    vertices = part.vertices.copy()
+    face = skin[(skin[:, 2] > 0.02) & (np.abs(skin[:, 1] - 0.045) < 0.035) & (np.abs(skin[:, 0]) < 0.07)]
+    if not len(face):
+        return part
+    tree = cKDTree(face[:, :2])
+    wanted = rng.uniform(-0.04, 0.16)
+    for side in (1, -1):
+        own = vertices[:, 0] * side > 0
+        if own.sum() < 3:
+            continue
+        out, height = np.abs(vertices[own, 0]), vertices[own, 1]
+        slope = float(np.polyfit(out, height, 1)[0])
+        turn = np.clip(wanted - slope, -0.35, 0.15)
+        moved = vertices[own].copy()
+        moved[:, 1] += turn * (out - out.mean())
+        for points, sign in ((vertices[own], -1), (moved, 1)):
+            distance, near = tree.query(points[:, :2], k=3)
+            weight = 1 / (distance + 1e-4)
+            depth = (face[near, 2] * weight).sum(1) / weight.sum(1)
+            moved[:, 2] += sign * depth
+        moved[:, 2] += 0.0010
+        vertices[own] = moved
+    return replace(part, vertices=vertices, fade=np.full(len(vertices), rng.uniform(0.6, 1.0), np.float32))
 
 
 def _proxy_part(

@@ -46,13 +46,18 @@ class Person:
     gaze_deg: tuple[float, float] = (0.0, 0.0)  # right(+X), up
 
     @property
+    def age_years(self) -> float:
+        """Roughly how old the shape looks: child shapes are about eleven, young ones 25, old ones 80."""
+        return float(np.interp(self.age, [0.0, 0.5, 1.0], [11.0, 25.0, 80.0]))
+
+    @property
     def is_male(self) -> bool:
         """Which way beards and hair cuts are drawn."""
         return self.maleness > 0.5
 
 
 def sample_person(rng: np.random.Generator, assets: MakeHumanAssets) -> Person:
-    """Draw a person: sex and descent mixed continuously, age from 10 to 80, symmetric details, mild expression."""
+    """Draw a person: sex and descent mixed continuously, age from 15 to 80, symmetric details, mild expression."""
     male = rng.random() < 0.5
     maleness = float(np.clip(rng.normal(0.88, 0.12), 0.5, 1.0))
     shares = rng.dirichlet([0.5] * len(MACRO_RACES))
@@ -65,7 +70,7 @@ def sample_person(rng: np.random.Generator, assets: MakeHumanAssets) -> Person:
         details=sample_details(rng, assets),
         expression=expression,
         expression_name=name,
-        gaze_deg=(float(rng.normal(0, 6)), float(rng.normal(-1, 4))),
+        gaze_deg=(float(np.clip(rng.normal(0, 5), -14, 14)), float(np.clip(rng.normal(0, 3), -7, 7))),
     )
 
 
@@ -89,36 +94,44 @@ def sample_details(rng: np.random.Generator, assets: MakeHumanAssets) -> dict[st
 
 
 def sample_expression(rng: np.random.Generator) -> tuple[str, dict[str, float]]:
-    """Name and unit weights of a natural expression: symmetric, small, mostly neutral or smiling."""
+    """Name and unit weights of a natural expression: mostly neutral or smiling, one side a little ahead of the other.
+
+    MakeHuman's resting face looks stern and tired: lids and inner brows are raised a little in every expression.
+    """
     name = str(rng.choice(list(_EXPRESSIONS), p=[weight for weight, _ in _EXPRESSIONS.values()]))
-    units: dict[str, float] = {}
-    strength = rng.uniform(0.5, 1.0)
+    units = {"eye-*-opened-up": float(rng.uniform(0.0, 0.22)), "eyebrows-*-inner-up": float(rng.uniform(0.15, 0.45))}
+    strength = rng.uniform(0.45, 1.0)
     for unit, weight in _EXPRESSIONS[name][1].items():
         units[unit] = float(weight * strength * rng.uniform(0.8, 1.2))
-    if rng.random() < 0.35:
-        units["eyebrows-*-up"] = float(rng.uniform(0.05, 0.35))
-    elif rng.random() < 0.15:
-        units["eyebrows-*-down"] = float(rng.uniform(0.05, 0.18))
-    units["eye-*-closure"] = units.get("eye-*-closure", 0.0) + float(abs(rng.normal(0, 0.04)))
+    if rng.random() < (0.2 if name == "neutral" else 0.5):
+        units["eyebrows-*-up"] = float(rng.uniform(0.05, 0.45))
+    units["mouth-corner-puller"] = units.get("mouth-corner-puller", 0.0) + float(rng.uniform(0.0, 0.12))
+    if "eye-*-closure" in units:
+        units["eye-*-opened-up"] = 0.0
     both: dict[str, float] = {}
+    lopsided = rng.normal(0, 0.05)
     for unit, weight in units.items():
-        for side in ("left", "right") if "*" in unit else ("",):
-            both[unit.replace("*", side)] = weight * float(1 + rng.normal(0, 0.04))
+        for side, sign in (("left", 1), ("right", -1)) if "*" in unit else (("", 0),):
+            both[unit.replace("*", side)] = weight * float(1 + sign * lopsided + rng.normal(0, 0.03))
     return name, both
 
 
+_SMILE = {"mouth-corner-puller": 0.6, "mouth-retraction": 0.35, "eye-*-slit": 0.10}
+
 # probability, unit weights at full strength; `*` stands for both sides
 _EXPRESSIONS: dict[str, tuple[float, dict[str, float]]] = {
-    "neutral": (0.34, {}),
-    "smile": (0.24, {"mouth-corner-puller": 0.7, "mouth-retraction": 0.2, "eye-*-slit": 0.06}),
-    "toothy smile": (
-        0.24,
-        {"mouth-corner-puller": 0.75, "mouth-upward-retraction": 0.6, "mouth-part-later": 0.15, "eye-*-slit": 0.08},
+    "neutral": (0.30, {}),
+    "smile": (0.24, _SMILE),
+    "toothy smile": (0.22, _SMILE | {"mouth-upward-retraction": 0.9, "eye-*-slit": 0.14}),
+    "laugh": (
+        0.07,
+        _SMILE | {"mouth-upward-retraction": 1.0, "mouth-open": 0.10, "mouth-retraction": 0.5, "eye-*-slit": 0.2},
     ),
-    "lips parted": (0.08, {"mouth-parling": 0.5, "mouth-open": 0.06}),
-    "talking": (0.05, {"mouth-open": 0.3}),
-    "pursed": (0.03, {"mouth-pursing": 0.4}),
-    "eyes closed": (0.02, {"eye-*-closure": 0.95}),
+    "lips parted": (0.07, {"mouth-parling": 0.45, "mouth-corner-puller": 0.15}),
+    "talking": (0.04, {"mouth-open": 0.25, "mouth-corner-puller": 0.1}),
+    "pursed": (0.02, {"mouth-pursing": 0.35}),
+    "serious": (0.03, {"eyebrows-*-down": 0.25, "mouth-compression": 0.15}),
+    "eyes closed": (0.01, {"eye-*-closure": 0.95}),
 }
 
 

@@ -1,7 +1,10 @@
 """Turn generated shards into anchor targets: `python -m headlift_trainer.synthetic.prepare`.
 
 For each geometry seed one file with the anchor positions (float16 metres), and for each appearance the anchor
-colours and how well they were seen (uint8). Resumable: what exists is kept.
+colours, how well they were seen, and how far hair covers each patch (uint8). Resumable: what exists is kept.
+
+Heads of MakeHuman and of ICT-FaceKit share MakeHuman's mesh, and with it one correspondence with the template;
+procedural heads have their own. Correspondences are fitted once and kept beside the targets.
 """
 
 from __future__ import annotations
@@ -9,23 +12,30 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from headlift.model.template import Template, builtin_template
+from headlift.errors import NotFoundError
+from headlift.model.template import PATCH_SIZE, Template, builtin_template
 from headlift_trainer.synthetic.assets import MakeHumanAssets
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
+from headlift_trainer.synthetic.procedural import ProceduralSource
+from headlift_trainer.synthetic.sources import HeadSource, source_of
 from headlift_trainer.synthetic.targets import (
     Correspondence,
     FanNormals,
     anchor_colors,
     fit_correspondence,
+    hair_cover,
     lift_onto_hair,
 )
 from headlift_trainer.synthetic.topology import Topology
+
+_HAIR = 14  # of the 19 classes
 
 
 class TargetMaker:
@@ -44,20 +54,24 @@ class TargetMaker:
         lifted, _ = lift_onto_hair(skin, hair, self._template.neighbors.numpy())
         points = torch.from_numpy(lifted).float()
         normals = torch.from_numpy(self._normals(lifted)).float()
-        colors, seen = [], []
+        colors, seen, covers = [], [], []
         for path in shards:
             with np.load(path) as shard:
                 rgba = torch.from_numpy(shard["rgba"]).permute(0, 3, 1, 2).float() / 255
                 cameras = torch.from_numpy(shard["viewmats"]).float(), torch.from_numpy(shard["Ks"]).float()
+                hair = torch.from_numpy(shard["classes"] == _HAIR).float()
             color, weight = anchor_colors(points, normals, rgba, *cameras, self._template.neighbors)
             colors.append((color * 255 + 0.5).byte().numpy())
             seen.append((weight * 255 + 0.5).byte().numpy())
+            cover = hair_cover(points, normals, hair, rgba[:, 3], *cameras, self._template.neighbors)
+            covers.append((cover.reshape(-1, PATCH_SIZE).mean(1) * 255 + 0.5).byte().numpy())
         temporary = out.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez(
             temporary,
             means=lifted.astype(np.float16),
             colors=np.stack(colors),
             seen=np.stack(seen),
+            hair=np.stack(covers),
             template=self._template.sha256,
         )
         temporary.replace(out)
@@ -74,16 +88,59 @@ def target_path(targets: Path, seed: int) -> Path:
     return targets / f"{seed:06d}.npz"
 
 
-def prepare(shards: Path, out: Path, seeds: Iterable[int], maker: TargetMaker) -> int:
-    """Make the targets that are missing; returns how many were made."""
+class TargetMakers:
+    """The maker of each source's targets, made when first asked for; correspondences are kept in a folder."""
+
+    def __init__(self, template: Template, kept: Path, assets: Path | None) -> None:
+        """`assets` is the asset folder that the shards were made from; None where all heads are procedural."""
+        self._template, self._kept, self._assets = template, kept, assets
+        self._makers: dict[str, TargetMaker] = {}
+
+    def __getitem__(self, seed: int) -> TargetMaker:
+        """The maker for a seed."""
+        mesh = "procedural" if source_of(seed) == "procedural" else "makehuman"
+        if mesh not in self._makers:
+            self._makers[mesh] = TargetMaker(self._template, self._correspondence(mesh))
+        return self._makers[mesh]
+
+    def _correspondence(self, mesh: str) -> Correspondence:
+        path = self._kept / ("correspondence.npz" if mesh == "makehuman" else f"correspondence_{mesh}.npz")
+        if not path.exists():
+            fit = partial(correspondence_of, self._template, ProceduralSource())
+            if mesh == "makehuman":
+                if self._assets is None:
+                    raise NotFoundError("These heads stand on MakeHuman's mesh; give the asset folder with --assets.")
+                fit = partial(correspondence_with_assets, self._template, self._assets)
+            self._kept.mkdir(parents=True, exist_ok=True)
+            save_correspondence(path, fit(), self._template)
+        return load_correspondence(path, self._template)
+
+
+def prepare(shards: Path, out: Path, seeds: Iterable[int], makers: TargetMakers | TargetMaker) -> int:
+    """Make the targets that are missing; returns how many were made. One maker serves seeds of one source."""
     out.mkdir(parents=True, exist_ok=True)
     made = 0
     for seed in tqdm(list(seeds), desc="targets", unit="head"):
         target, files = target_path(out, seed), appearances(shards, seed)
-        if files and not target.exists():
+        if files and not _is_whole(target):
+            maker = makers if isinstance(makers, TargetMaker) else makers[seed]
             maker.make(files, target)
             made += 1
     return made
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether targets are there, with all that they hold today."""
+    if not target.exists():
+        return False
+    with np.load(target) as found:
+        return "hair" in found
+
+
+def correspondence_of(template: Template, source: HeadSource) -> Correspondence:
+    """Lay the template onto the mean head of a source."""
+    mesh = source.base_mesh()
+    return fit_correspondence(template, mesh.vertices.astype(np.float64), mesh.triangles.astype(np.int64))
 
 
 def correspondence_with_assets(template: Template, root: Path) -> Correspondence:
@@ -115,20 +172,15 @@ def save_correspondence(path: Path, correspondence: Correspondence, template: Te
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--assets", type=Path, required=True, help="asset folder that the shards were made from")
+    parser.add_argument("--assets", type=Path, help="asset folder of the shards; not needed for procedural heads")
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--start", type=int, default=0)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    template = builtin_template()
-    args.out.mkdir(parents=True, exist_ok=True)
-    kept = args.out / "correspondence.npz"
-    if not kept.exists():
-        save_correspondence(kept, correspondence_with_assets(template, args.assets), template)
-    maker = TargetMaker(template, load_correspondence(kept, template))
-    prepare(args.shards, args.out, range(args.start, args.start + args.count), maker)
+    makers = TargetMakers(builtin_template(), args.out, args.assets)
+    prepare(args.shards, args.out, range(args.start, args.start + args.count), makers)
 
 
 if __name__ == "__main__":

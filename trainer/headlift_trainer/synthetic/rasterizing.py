@@ -20,6 +20,8 @@ from headlift_trainer.synthetic.compiled import (
     hash_of,
 )
 
+_BROWS = (6, 7)  # classes
+
 
 @compiled
 def _opacity(
@@ -146,13 +148,19 @@ def accumulate_transfer(
 
 
 @compiled
+def _encoded(value: float) -> float:
+    """Linear 0..1 to sRGB 0..1."""
+    if value <= 0.0031308:
+        return 12.92 * max(value, 0.0)
+    return float(1.055 * min(value, 1.0) ** (1.0 / 2.4) - 0.055)
+
+
+@compiled
 def _display(value: float) -> float:
     """Linear radiance to sRGB 0..1 with a soft shoulder above 0.6."""
     if value > 0.6:
         value = 0.6 + 0.4 * (1.0 - math.exp(-(value - 0.6) / 0.4))
-    if value <= 0.0031308:
-        return 12.92 * max(value, 0.0)
-    return float(1.055 * value ** (1.0 / 2.4) - 0.055)
+    return _encoded(value)
 
 
 @compiled
@@ -160,15 +168,20 @@ def resolve_samples(
     ids: Array,  # [H, W] samples
     barycentric: Array,
     nearness: Array,  # [H, W] 1/z
-    radiance: Array,  # [H, W, 3]
+    shaded: Array,  # [H, W, 9] radiance, albedo, normal; only covered samples are read
     triangles: Array,
     classes: Array,  # [N] uint8 per vertex
     factor: int,  # samples per pixel and axis
     rgba: Array,  # [H/f, W/f, 4] uint8 out, premultiplied sRGB
     depth: Array,  # [H/f, W/f] float32 out, m, nearest sample; 0 where empty
     labels: Array,  # [H/f, W/f] uint8 out, class of most samples
+    albedo: Array,  # [H/f, W/f, 3] uint8 out, premultiplied sRGB
+    normals: Array,  # [H/f, W/f, 3] int8 out, unit normal times 127
 ) -> None:
-    """Average the samples of each pixel and take it to the display."""
+    """Average the samples of each pixel and take it to the display.
+
+    Brows count twice when classes are voted on: single hairs before skin are a brow, as people label it.
+    """
     votes = np.zeros(32, np.int32)
     total = factor * factor
     for y in range(rgba.shape[0]):
@@ -177,6 +190,8 @@ def resolve_samples(
             count = 0
             nearest = np.float32(0.0)
             r, g, b = 0.0, 0.0, 0.0
+            ar, ag, ab = 0.0, 0.0, 0.0
+            nx, ny, nz = 0.0, 0.0, 0.0
             for j in range(factor * y, factor * y + factor):
                 for i in range(factor * x, factor * x + factor):
                     t = ids[j, i]
@@ -185,14 +200,17 @@ def resolve_samples(
                         continue
                     count += 1
                     nearest = max(nearest, nearness[j, i])
-                    r, g, b = r + radiance[j, i, 0], g + radiance[j, i, 1], b + radiance[j, i, 2]
+                    r, g, b = r + shaded[j, i, 0], g + shaded[j, i, 1], b + shaded[j, i, 2]
+                    ar, ag, ab = ar + shaded[j, i, 3], ag + shaded[j, i, 4], ab + shaded[j, i, 5]
+                    nx, ny, nz = nx + shaded[j, i, 6], ny + shaded[j, i, 7], nz + shaded[j, i, 8]
                     c1, c2 = barycentric[j, i, 0], barycentric[j, i, 1]
                     corner = 0
                     if c1 > 1.0 - c1 - c2:
                         corner = 1
                     if c2 > max(c1, 1.0 - c1 - c2):
                         corner = 2
-                    votes[classes[triangles[t, corner]]] += 1
+                    label = classes[triangles[t, corner]]
+                    votes[label] += 2 if label in _BROWS else 1
             if count == 0:
                 continue
             alpha = count / total
@@ -200,5 +218,12 @@ def resolve_samples(
             rgba[y, x, 1] = int(255.0 * alpha * _display(g / count) + 0.5)
             rgba[y, x, 2] = int(255.0 * alpha * _display(b / count) + 0.5)
             rgba[y, x, 3] = int(255.0 * alpha + 0.5)
+            albedo[y, x, 0] = int(255.0 * alpha * _encoded(ar / count) + 0.5)
+            albedo[y, x, 1] = int(255.0 * alpha * _encoded(ag / count) + 0.5)
+            albedo[y, x, 2] = int(255.0 * alpha * _encoded(ab / count) + 0.5)
+            scale = 127.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
+            normals[y, x, 0] = round(nx * scale)
+            normals[y, x, 1] = round(ny * scale)
+            normals[y, x, 2] = round(nz * scale)
             depth[y, x] = 1.0 / nearest
             labels[y, x] = np.argmax(votes)

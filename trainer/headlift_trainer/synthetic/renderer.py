@@ -1,4 +1,4 @@
-"""The generator's renderer: a dressed scene, a light, a camera -> premultiplied RGB, alpha, depth, classes.
+"""The generator's renderer: a dressed scene, a light, a camera -> pictures with all that is true of every pixel.
 
 Legend: N vertices, M materials (one per part), P texels of the atlas, S picture side.
 """
@@ -40,6 +40,17 @@ class Picture:
     rgba: NDArray[np.uint8]  # [S, S, 4] sRGB multiplied by alpha, alpha
     depth: Floats  # [S, S] m along the optical axis, nearest surface; 0 where empty
     classes: Classes  # [S, S] of the 19
+    albedo: NDArray[np.uint8]  # [S, S, 3] sRGB multiplied by alpha: colours before any light; 255 stands for 1 and more
+    normals: NDArray[np.int8]  # [S, S, 3] canonical frame, unit times 127, as they were lit; 0 where empty
+
+    @classmethod
+    def empty(cls, size: int) -> Picture:
+        """A picture of nothing."""
+        square = (size, size)
+        return cls(
+            np.zeros((*square, 4), np.uint8), np.zeros(square, np.float32), np.zeros(square, np.uint8),
+            np.zeros((*square, 3), np.uint8), np.zeros((*square, 3), np.int8),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,19 +86,17 @@ class Renderer:
             _projected(scene.positions, view), True, scene.triangles, scene.uvs, scene.fade, scene.material,
             scene.alpha, self.textures, self.texels, nearness, ids, barycentric,
         )  # fmt: skip
-        radiance = np.zeros((side, side, 3), np.float32)
+        shaded = np.empty((side, side, 9), np.float32)
         shade_samples(
             ids, barycentric, scene.triangles, scene.uvs, scene.material, scene.positions, scene.normals, self.colors,
             scene.surface, scene.transfer, scene.kinds, self.optics, self.textures, self.texels, self.light.sh,
             self.light.key_direction, self.light.key_color, self.shadow, self.shadow_frame, _disc(_SHADOW_TAPS),
-            view.center, radiance,
+            view.center, shaded,
         )  # fmt: skip
-        picture = Picture(
-            np.zeros((size, size, 4), np.uint8), np.zeros((size, size), np.float32), np.zeros((size, size), np.uint8)
-        )
+        picture = Picture.empty(size)
         resolve_samples(
-            ids, barycentric, nearness, radiance, scene.triangles, scene.classes, SAMPLES_PER_AXIS,
-            picture.rgba, picture.depth, picture.classes,
+            ids, barycentric, nearness, shaded, scene.triangles, scene.classes, SAMPLES_PER_AXIS,
+            picture.rgba, picture.depth, picture.classes, picture.albedo, picture.normals,
         )  # fmt: skip
         return picture
 

@@ -210,6 +210,14 @@ def _response(kind: int, nl: float, lit: float) -> Vector:
 
 
 @compiled
+def _put(sample: Array, radiance: Vector, albedo: Vector, normal: Vector) -> None:
+    """Store what was found out about a sample [9]."""
+    sample[0], sample[1], sample[2] = radiance
+    sample[3], sample[4], sample[5] = albedo
+    sample[6], sample[7], sample[8] = normal
+
+
+@compiled
 def shade_samples(
     ids: Array,  # [H, W] int32
     barycentric: Array,  # [H, W, 2]
@@ -232,7 +240,7 @@ def shade_samples(
     shadow_frame: Array,  # [14] centre, x axis, y axis, z axis, radius, penumbra in texels of the map
     disc: Array,  # [Q, 2] points of the unit disc
     eye: Array,  # [3] camera centre
-    out: Array,  # [H, W, 3] linear radiance out
+    out: Array,  # [H, W, 9] out where covered: linear radiance, linear albedo, normal as it was lit
 ) -> None:
     """Shade every covered sample: precomputed transfer of the environment, key lights, highlights."""
     for y in range(ids.shape[0]):
@@ -286,4 +294,4 @@ def shade_samples(
                 share = specular * ambient * ambient * (base + edge)
                 mr, mg, mb = _mirror(normal, view, nv, sh)
                 sr, sg, sb = sr + share * mr, sg + share * mg, sb + share * mb
-            out[y, x, 0], out[y, x, 1], out[y, x, 2] = ar * er + sr, ag * eg + sg, ab * eb + sb
+            _put(out[y, x], (ar * er + sr, ag * eg + sg, ab * eb + sb), (ar, ag, ab), normal)

@@ -63,13 +63,14 @@ class Shell:
     label: int  # class of all its vertices
     kind: int  # of the shading
     fade_width: float  # m, width of the translucent border
-    refinements: int  # how often every triangle is cut in four
+    refinements: int  # how often triangles are cut in four
     lump_size: float  # relative size of noise on the height
     lump_frequency: float  # rad/m
     ragged: float = 0.0  # m, noise on the border
     droop: float = 0.0  # how far a point hangs down, relative to its height
     texture_scale: float = 8.0  # tiles per metre
     grain: float = 0.0  # strength of the speckle
+    fine_border: float = np.inf  # m, refinements after the first are only made where the field is below
 
 
 def shell_part(body: Body, shell: Shell, field: Floats, height: Floats, rng: np.random.Generator) -> Part:
@@ -86,8 +87,10 @@ def shell_part(body: Body, shell: Shell, field: Floats, height: Floats, rng: np.
     inside = (field[triangles] > -0.5 * shell.fade_width - 2.5 * shell.ragged).any(1)
     triangles = triangles[inside & _in_window(body.topology)[triangles].all(1)]
     table = np.concatenate([body.vertices, body.normals, body.topology.mean, field[:, None], height[:, None]], 1)
-    for _ in range(shell.refinements):
-        table, triangles = _refined(table, triangles)
+    for round_ in range(shell.refinements):
+        border = np.ones(len(triangles), bool) if round_ == 0 else (table[triangles, 9] < shell.fine_border).any(1)
+        table, finer = _refined(table, triangles[border])
+        triangles = np.concatenate([triangles[~border], finer])
     position, normal, rest, field, height = table[:, :3], table[:, 3:6], table[:, 6:9], table[:, 9], table[:, 10]
     normal = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9)
     if shell.ragged:

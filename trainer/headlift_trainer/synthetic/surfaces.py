@@ -36,11 +36,11 @@ def neckline_field(topology: Topology, style: str, rng: np.random.Generator) -> 
     return np.asarray(line - y, np.float32)
 
 
-def cloth_part(body: Body, style: str, cover: Floats, rng: np.random.Generator) -> Part:
-    """Clothes below a neckline: a lifted shell with folds and a raised collar."""
-    thickness = rng.uniform(0.004, 0.009)
+def cloth_part(body: Body, style: str, cover: Floats, rng: np.random.Generator, *, tight: bool = False) -> Part:
+    """Clothes below a neckline: a lifted shell with folds and a raised collar; `tight` leaves room for a coat above."""
+    thickness = rng.uniform(0.004, 0.009) if not tight else 0.004
     collar = {"shirt": 0.010, "turtle": 0.006}.get(style, 0.002)
-    loose = 0.02 * smoothstep(0.0, 0.15, cover) * rng.uniform(0.0, 1.0)
+    loose = 0.02 * smoothstep(0.0, 0.15, cover) * rng.uniform(0.0, 1.0) * (not tight)
     shell = Shell(
         "cloth",
         CLOTH,
@@ -50,6 +50,7 @@ def cloth_part(body: Body, style: str, cover: Floats, rng: np.random.Generator) 
         lump_size=rng.uniform(0.1, 0.35),
         lump_frequency=rng.uniform(25.0, 60.0),
         texture_scale=rng.uniform(6.0, 20.0),
+        fine_border=0.012,
     )
     height = thickness + collar * smoothstep(0.035, 0.0, cover) + loose
     return shell_part(body, shell, cover, np.asarray(height, np.float32), rng)
@@ -92,7 +93,7 @@ def beard_part(body: Body, mask: Floats, length: float, rng: np.random.Generator
 
 
 def beard_mask(body: Body, style: str) -> Floats:
-    """[N] 0..1 where a beard of this style grows: full or stubble, goatee, moustache."""
+    """[N] 0..1 where a beard of this style grows: full or stubble, goatee, circle, chinstrap, moustache."""
     topology = body.topology
     x, y, z = topology.mean.T
     mouth_y = float(topology.mean[topology.upper_lip, 1].mean())
@@ -107,12 +108,15 @@ def beard_mask(body: Body, style: str) -> Floats:
         * smoothstep(mouth_y - 0.012, mouth_y, y)
         * front
     )
-    if style == "goatee":
-        mask = np.maximum(mask * central, moustache)
+    if style in ("goatee", "circle"):
+        mask = mask * np.exp(-((x / 0.026) ** 4)) if style == "goatee" else np.maximum(mask * central, moustache)
+    elif style == "chinstrap":
+        jaw = smoothstep(mouth_y - 0.012, mouth_y - 0.028, y - 0.55 * np.clip(0.03 - z, 0, 0.1))
+        mask = mask * jaw
     elif style == "moustache":
         mask = moustache
     else:
         mask = np.maximum(mask, moustache)
     bare = topology.upper_lip | topology.lower_lip | topology.mouth_inside | topology.nose | topology.ear
     distance, _ = cKDTree(topology.mean[bare]).query(topology.mean)
-    return np.asarray(mask * smoothstep(0.002, 0.011, distance), np.float32)
+    return np.asarray(mask * smoothstep(0.001, 0.007, distance), np.float32)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -199,6 +200,21 @@ class FanNormals:
         folded = (normals * self._rest).sum(1) < -0.3
         normals[folded] = self._rest[folded]
         return np.asarray(normals)
+
+
+def hair_cover(
+    points: Tensor, normals: Tensor, hair: Tensor, alpha: Tensor, viewmats: Tensor, Ks: Tensor, neighbors: Tensor
+) -> Tensor:
+    """How far hair covers every anchor, from the pictures that see it: [N] in 0..1.
+
+    Args:
+        points: [N, 3] m. normals: [N, 3] unit.
+        hair: [C, S, S] 1 where pictures show hair. alpha: [C, S, S] 0..1.
+        viewmats: [C, 4, 4]. Ks: [C, 3, 3] pixels.
+        neighbors: [N, 8] int64.
+    """
+    shown = torch.stack([hair * alpha] * 3 + [alpha], 1)
+    return anchor_colors(points, normals, shown, viewmats, Ks, neighbors)[0][:, 0]
 
 
 def anchor_colors(

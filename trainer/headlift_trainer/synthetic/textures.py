@@ -6,14 +6,19 @@ ratios to their own middle colour, so any tone can be laid under any skin, whate
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headlift_trainer.synthetic.assets import Floats, MakeHumanAssets, load_picture
+from headlift_trainer.synthetic.assets import Floats, Ints, MakeHumanAssets, load_picture
+from headlift_trainer.synthetic.blemishes import SkinChart
 from headlift_trainer.synthetic.compiled import TEXEL_ONE
+from headlift_trainer.synthetic.strands import STRAND_TEXTURES, strand_texture
 from headlift_trainer.synthetic.topology import FACE, Topology
 
-WEAVES = ("plain", "heather", "knit", "stripes", "checks")
+WEAVES = ("plain", "heather", "knit", "stripes", "checks", "denim", "tweed", "print")
 _LIMIT = 65535.0 / TEXEL_ONE
 
 
@@ -35,25 +40,65 @@ class TextureAtlas:
         self.eyes = tuple(path.stem for path in assets.eye_pictures())
         for path in assets.eye_pictures():
             eye = _linear(load_picture(path, 256))
-            eye[..., :3] += 0.3 * (eye[..., :3].mean(-1, keepdims=True) - eye[..., :3])  # painted irises are too vivid
+            grey = eye[..., :3].mean(-1, keepdims=True)
+            vivid = eye[..., :3].max(-1, keepdims=True) - eye[..., :3].min(-1, keepdims=True)
+            # painted irises are too vivid and too bright
+            eye[..., :3] = (eye[..., :3] + 0.45 * (grey - eye[..., :3])) * (1 - 1.5 * np.minimum(vivid, 0.25))
             self._add(path.stem, eye)
         for kind in ("eyebrows", "eyelashes"):
             for name in assets.proxy_names(kind):
                 mask = load_picture(assets.proxy_picture(kind, name), 256)
                 mask[..., :3] = 1.0
-                mask[..., 3] *= 0.6 if kind == "eyelashes" else 1.0
+                if kind == "eyelashes":
+                    mask[..., 3] *= 0.6
+                else:  # painted hair by hair: too thin to be seen, or to be labelled, from a portrait's distance
+                    soft = cv2.GaussianBlur(mask[..., 3], (0, 0), 2.0)
+                    mask[..., 3] = np.clip(np.maximum(mask[..., 3], 1.5 * soft - 0.06), 0, 1)
                 self._add(f"{kind}/{name}", mask)
         for kind in ("teeth", "tongue"):
             for name in assets.proxy_names(kind):
                 self._add(f"{kind}/{name}", _linear(load_picture(assets.proxy_picture(kind, name), 256)))
         for weave in WEAVES:
             self._add(f"weave/{weave}", _weave(weave))
+        for strands in STRAND_TEXTURES:
+            self._add(strands, strand_texture(strands))
+        self.chart = SkinChart.of(topology)
         self.texels: NDArray[np.uint16] = np.concatenate(self._parts)  # [P, 4]
         self._parts.clear()
 
     def row(self, name: str | None) -> tuple[int, int, int]:
         """Offset, width and height of a texture; zeros for None."""
         return (0, 0, 0) if name is None else self._rows[name]
+
+    def subset(self, names: Sequence[str | None], ratios: Mapping[str, Floats]) -> tuple[Ints, NDArray[np.uint16]]:
+        """An atlas of only these textures, for one head.
+
+        Args:
+            names: Textures, one per part; None has none.
+            ratios: Charts [C, C, 3] by texture that multiply its colour; C divides the texture's side.
+
+        Returns:
+            Offset, width and height per name [M, 3], and texels [Q, 4].
+        """
+        rows: dict[str | None, tuple[int, int, int]] = {None: (0, 0, 0)}
+        parts: list[NDArray[np.uint16]] = []
+        start = 0
+        for name in names:
+            if name is None or name in rows:
+                continue
+            offset, width, height = self._rows[name]
+            texels = self.texels[offset : offset + width * height]
+            if name in ratios:
+                chart = ratios[name]
+                repeat = height // len(chart), width // len(chart)
+                large = chart if repeat == (1, 1) else _enlarged(chart, width, height)
+                texels = texels.copy()
+                texels[:, :3] = np.clip(texels[:, :3] * large.reshape(-1, 3), 0, 65535).astype(np.uint16)
+            rows[name] = (start, width, height)
+            parts.append(texels)
+            start += len(texels)
+        table = np.array([rows[name] for name in names], np.int32)
+        return table, np.concatenate(parts) if parts else np.zeros((1, 4), np.uint16)
 
     def opacity(self, name: str, uvs: Floats) -> Floats:
         """Alpha of a texture at [..., 2] texture coordinates, nearest texel."""
@@ -69,6 +114,10 @@ class TextureAtlas:
         fixed = np.clip(picture, 0.0, _LIMIT) * TEXEL_ONE
         self._parts.append(fixed.reshape(-1, 4).astype(np.uint16))
         self._rows[name] = (start, width, height)
+
+
+def _enlarged(chart: Floats, width: int, height: int) -> Floats:
+    return np.asarray(cv2.resize(chart, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _linear(picture: Floats) -> Floats:
@@ -128,5 +177,22 @@ def _weave(name: str, side: int = 128) -> Floats:
         value = np.where((line // (side // 4)) % 2 == 0, 1.25, 0.45)
     elif name == "checks":
         value = 1.3 - 0.45 * ((line // (side // 4)) % 2 + (column // (side // 4)) % 2)
+    elif name == "denim":
+        twill = np.sin(2 * np.pi * (line + column) / 4)
+        value = 1.0 + 0.16 * twill + 0.12 * _tiled_noise(rng, side, 8) + 0.10 * rng.normal(size=(side, side))
+    elif name == "tweed":
+        herring = np.abs((line + np.where((column // 16) % 2 == 0, column, -column)) % 16 - 8) / 8
+        value = 0.75 + 0.5 * herring + 0.2 * rng.normal(size=(side, side))
+    elif name == "print":
+        dark = np.where(_tiled_noise(rng, side, 14) > 0.7, 0.35, 1.0)
+        value = np.where(_tiled_noise(rng, side, 10) > 0.55, 1.9, dark)
     rough = np.clip(value * (1.0 + 0.03 * rng.normal(size=(side, side))), 0.05, 1.95)
     return np.stack([rough, rough, rough, np.ones_like(rough)], -1).astype(np.float32)
+
+
+def _tiled_noise(rng: np.random.Generator, side: int, waves: int) -> NDArray[np.floating]:
+    """Smooth noise [side, side] that repeats at the edges, deviation about 1."""
+    spectrum = np.fft.fft2(rng.normal(size=(side, side)))
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side, 1 / side), np.fft.fftfreq(side, 1 / side)))
+    noise = np.fft.ifft2(spectrum * np.exp(-(((frequency - waves) / (0.4 * waves)) ** 2))).real
+    return np.asarray(noise / noise.std())

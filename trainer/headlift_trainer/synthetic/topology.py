@@ -16,6 +16,7 @@ from headlift.errors import FormatError
 from headlift_trainer.synthetic.assets import MACRO_RACES, Floats, Ints, MakeHumanAssets
 
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.floating]  # what may be worked out in either precision
 
 EYE_MIDPOINT = (0.0, 0.028, 0.042)  # m, where the middle of the two eyeballs lies in the canonical frame
 EYE_DISTANCE = 0.063  # m, between the eyeball centres of the mean adult head
@@ -29,6 +30,12 @@ BACKGROUND, NECK, FACE, CLOTH, EAR_R, EAR_L, BROW_R, BROW_L, EYE_R, EYE_L, NOSE,
 _HAIRLINE_DEG = (0, 20, 35, 45, 50, 55, 62, 68, 75, 105, 115, 125, 140, 180)
 _HAIRLINE_Y = (0.104, 0.104, 0.098, 0.080, 0.050, 0.015, -0.005, 0.025, 0.046, 0.046, -0.004, -0.044, -0.068, -0.078)
 _EAR_AXIS_Z = -0.04  # m
+
+# The red of the lips on the mean head: distance from the middle -> top, line between the lips, bottom, m.
+_LIP_X = (0.0, 0.0055, 0.0105, 0.0145, 0.0185, 0.022, 0.0255)
+_LIP_TOP = (-0.0356, -0.0345, -0.0352, -0.0365, -0.0378, -0.0413, -0.0438)
+_LIP_MIDDLE = (-0.0434, -0.0434, -0.0434, -0.0434, -0.0434, -0.0438, -0.0442)
+_LIP_BOTTOM = (-0.0550, -0.0565, -0.0562, -0.0555, -0.0530, -0.0488, -0.0446)
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,6 @@ class Topology:
         mouth = [name for name in assets.target_names("mouth") if "lip-volume" in name]
         self._upper_lip_moves = assets.support([name for name in mouth if "upperlip" in name])
         self._lower_lip_moves = assets.support([name for name in mouth if "lowerlip" in name])
-        self.upper_lip = self._upper_lip_moves > 0.015  # [N] bool, the red of the lips
-        self.lower_lip = self._lower_lip_moves > 0.015
         self._reference: tuple[float, float] | None = None
         mean = self._mean_head()
         self._reference = self._eye_and_mouth_distances(mean)[1:]
@@ -68,6 +73,7 @@ class Topology:
         self.ear: Mask = self._ears()
         self.nose = assets.support(assets.target_names("nose")) > 0.07
         self.mouth_inside, self.eye_socket = self._pockets()
+        self.upper_lip, self.lower_lip = self._lips()  # [N] bool, the red of the lips
         self.hairline = self._hairline()  # [N] m, positive where hair grows
         self.classes = self._classes()  # [N] uint8
 
@@ -86,7 +92,8 @@ class Topology:
     def _eye_and_mouth_distances(self, vertices: Floats) -> tuple[Floats, float, float]:
         _, left, right = self.eyeballs(vertices)
         middle = (left + right) / 2
-        mouth = (vertices[self.upper_lip].mean(0) + vertices[self.lower_lip].mean(0)) / 2
+        upper, lower = self._upper_lip_moves > 0.015, self._lower_lip_moves > 0.015
+        mouth = (vertices[upper].mean(0) + vertices[lower].mean(0)) / 2
         return (
             np.asarray(middle, np.float32),
             float(np.linalg.norm(left - right)),
@@ -125,6 +132,16 @@ class Topology:
                 (mouth if points[:, 1].mean() < 0 else socket)[members] = True
         return mouth, socket
 
+    def _lips(self) -> tuple[Mask, Mask]:
+        """The red of both lips, as far as MakeHuman's skins paint it: targets alone miss the corners."""
+        x, y, z = self.mean.T
+        out = np.abs(x)
+        middle = np.interp(out, _LIP_X, _LIP_MIDDLE)
+        near = (out < _LIP_X[-1]) & (z > 0.03) & ~self.mouth_inside
+        upper = near & (y >= middle) & (y < np.interp(out, _LIP_X, _LIP_TOP))
+        lower = near & (y < middle) & (y > np.interp(out, _LIP_X, _LIP_BOTTOM))
+        return upper | (self._upper_lip_moves > 0.02) & near, lower | (self._lower_lip_moves > 0.02) & near & ~upper
+
     def _hairline(self) -> Floats:
         x, y, z = self.mean.T
         azimuth = np.degrees(np.arctan2(np.abs(x), z - _EAR_AXIS_Z))
@@ -138,21 +155,22 @@ class Topology:
         classes = np.full(len(self.mean), FACE, np.uint8)
         jaw = np.where(z > -0.055, -0.092 + np.clip(0.055 - z, 0, 1) * 0.52, -0.03)
         classes[y < jaw] = NECK
-        classes[self.nose] = NOSE
-        classes[self._lower_lip_moves > 0.009] = LIP_LOW
-        classes[(self._upper_lip_moves > 0.009) & (y < self.mean[self.upper_lip, 1].max() + 0.002)] = LIP_UP
+        wing = np.interp(y, (-0.024, -0.018, -0.006, 0.006, 0.022), (0.014, 0.0185, 0.0175, 0.0125, 0.0085))
+        classes[self.nose | ((np.abs(x) < wing) & (y > -0.024) & (y < 0.022) & (z > 0.04))] = NOSE
+        classes[self.lower_lip] = LIP_LOW
+        classes[self.upper_lip] = LIP_UP
         classes[self.ear] = np.where(x[self.ear] > 0, EAR_L, EAR_R)
         classes[self.mouth_inside] = MOUTH
         return classes
 
 
-def smoothstep(low: float, high: float, x: Floats) -> Floats:
+def smoothstep(low: float, high: float, x: Numbers) -> Floats:
     """0 below `low`, 1 above `high`, a smooth cubic between; falling if low > high."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
 
 
-def smooth_noise(points: Floats, frequency: float, rng: np.random.Generator, waves: int = 7) -> Floats:
+def smooth_noise(points: Numbers, frequency: float, rng: np.random.Generator, waves: int = 7) -> Floats:
     """Smooth noise at points [N, 3] m, mean 0, deviation about 1: plane waves of about this frequency (rad/m)."""
     directions = rng.normal(size=(waves, 3)) * frequency
     phases = rng.uniform(0, 2 * np.pi, waves)

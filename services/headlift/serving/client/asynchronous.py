@@ -15,14 +15,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from headlift.errors import DeadlineError
 from headlift.serving.client import requests as make
 from headlift.serving.client.blocking import CHANNEL_OPTIONS
+from headlift.serving.client.credentials import Credentials
+from headlift.serving.client.editing import AsyncEdits
+from headlift.serving.client.live import Answers, LiveFormat, LiveState, opening
+from headlift.serving.client.live_streams import AsyncLiveSession
 from headlift.serving.client.retry import Attempts, RetryPolicy
-from headlift.v1 import camera_pb2, head_pb2, head_service_pb2_grpc
+from headlift.v1 import camera_pb2, edit_service_pb2_grpc, head_pb2, head_service_pb2_grpc
 from headlift.v1 import head_service_pb2 as pb
 
 _POLL_S = 0.1
 
 
-class AsyncHeadliftClient:
+class AsyncHeadliftClient(AsyncEdits):
     """Talks to a HeadService from one event loop. Every method may raise the errors of ``headlift.errors``."""
 
     def __init__(
@@ -33,6 +37,7 @@ class AsyncHeadliftClient:
         timeout_s: float = 120.0,
         retry: RetryPolicy | None = None,
         metadata: Sequence[tuple[str, str]] = (),
+        credentials: Credentials | None = None,
     ) -> None:
         """Connect, lazily.
 
@@ -42,13 +47,16 @@ class AsyncHeadliftClient:
             timeout_s: Time that each call may take, its retries included; every method's ``timeout_s`` overrides it.
             retry: When to ask again.
             metadata: Sent with every call.
+            credentials: What is shown to the server, and TLS.
         """
         self.tenant = tenant
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
         self._metadata = tuple(metadata)
-        self._channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        self._credentials = credentials or Credentials()
+        self._channel = self._credentials.channel(grpc.aio, address, CHANNEL_OPTIONS)
         self._stub = head_service_pb2_grpc.HeadServiceStub(self._channel)
+        self._edits = edit_service_pb2_grpc.EditServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,11 +198,56 @@ class AsyncHeadliftClient:
                 progress(done, total)
         return download.finish(path)
 
+    def live(
+        self,
+        *,
+        head: make.HeadLike | None = None,
+        portrait: bytes | None = None,
+        refine_steps: int = 0,
+        answers: Answers = "views",
+        width: int = 512,
+        height: int = 512,
+        format: LiveFormat = "jpeg",
+        quality: int = 0,
+        alpha: bool = False,
+        sharpen: bool | None = None,
+        max_fps: float = 0.0,
+        deadline_ms: int = 0,
+        view_bytes_max: int = 0,
+        resume: bool = True,
+    ) -> AsyncLiveSession:
+        """A live session on a stored head, on a portrait (stored first), or else on the frames that are sent.
+
+        See LiveOpen in the contract for the options; ``resume`` continues a broken stream on another one.
+        """
+        message = opening(
+            self.tenant,
+            head=head,
+            portrait=portrait,
+            refine_steps=refine_steps,
+            answers=answers,
+            width=width,
+            height=height,
+            format=format,
+            quality=quality,
+            alpha=alpha,
+            sharpen=sharpen,
+            max_fps=max_fps,
+            deadline_ms=deadline_ms,
+            view_bytes_max=view_bytes_max,
+        )
+        return AsyncLiveSession(
+            LiveState(message), lambda *sent: self._stub.Live(*sent, metadata=self._shown()), self._retry, resume
+        )
+
+    def _shown(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *self._credentials.metadata())
+
     async def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         attempts = Attempts(self._retry, timeout_s or self._timeout_s)
         while True:
             try:
-                return await method(request, timeout=attempts.remaining_s, metadata=self._metadata)
+                return await method(request, timeout=attempts.remaining_s, metadata=self._shown())
             except grpc.RpcError as failure:
                 await asyncio.sleep(attempts.after(failure))
 
@@ -202,7 +255,7 @@ class AsyncHeadliftClient:
         """Messages of a stream; asked for again only while none has come, so that none comes twice."""
         attempts, begun = Attempts(self._retry, timeout_s or self._timeout_s), False
         while True:
-            call = method(request, timeout=attempts.remaining_s, metadata=self._metadata)
+            call = method(request, timeout=attempts.remaining_s, metadata=self._shown())
             try:
                 async for message in call:
                     begun = True

@@ -13,8 +13,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from headlift.errors import DeadlineError
 from headlift.serving.client import requests as make
+from headlift.serving.client.credentials import Credentials
+from headlift.serving.client.editing import BlockingEdits
+from headlift.serving.client.live import Answers, LiveFormat, LiveState, opening
+from headlift.serving.client.live_streams import LiveSession
 from headlift.serving.client.retry import Attempts, RetryPolicy
-from headlift.v1 import camera_pb2, head_pb2, head_service_pb2_grpc
+from headlift.v1 import camera_pb2, edit_service_pb2_grpc, head_pb2, head_service_pb2_grpc
 from headlift.v1 import head_service_pb2 as pb
 
 CHANNEL_OPTIONS = [
@@ -25,7 +29,7 @@ CHANNEL_OPTIONS = [
 _POLL_S = 0.1
 
 
-class HeadliftClient:
+class HeadliftClient(BlockingEdits):
     """Talks to a HeadService; thread-safe. Every method may raise the errors of ``headlift.errors``."""
 
     def __init__(
@@ -36,6 +40,7 @@ class HeadliftClient:
         timeout_s: float = 120.0,
         retry: RetryPolicy | None = None,
         metadata: Sequence[tuple[str, str]] = (),
+        credentials: Credentials | None = None,
     ) -> None:
         """Connect, lazily.
 
@@ -45,13 +50,16 @@ class HeadliftClient:
             timeout_s: Time that each call may take, its retries included; every method's ``timeout_s`` overrides it.
             retry: When to ask again.
             metadata: Sent with every call.
+            credentials: What is shown to the server, and TLS.
         """
         self.tenant = tenant
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
         self._metadata = tuple(metadata)
-        self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
+        self._credentials = credentials or Credentials()
+        self._channel = self._credentials.channel(grpc, address, CHANNEL_OPTIONS)
         self._stub = head_service_pb2_grpc.HeadServiceStub(self._channel)
+        self._edits = edit_service_pb2_grpc.EditServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -192,11 +200,56 @@ class HeadliftClient:
                 progress(done, total)
         return download.finish(path)
 
+    def live(
+        self,
+        *,
+        head: make.HeadLike | None = None,
+        portrait: bytes | None = None,
+        refine_steps: int = 0,
+        answers: Answers = "views",
+        width: int = 512,
+        height: int = 512,
+        format: LiveFormat = "jpeg",
+        quality: int = 0,
+        alpha: bool = False,
+        sharpen: bool | None = None,
+        max_fps: float = 0.0,
+        deadline_ms: int = 0,
+        view_bytes_max: int = 0,
+        resume: bool = True,
+    ) -> LiveSession:
+        """A live session on a stored head, on a portrait (stored first), or else on the frames that are sent.
+
+        See LiveOpen in the contract for the options; ``resume`` continues a broken stream on another one.
+        """
+        message = opening(
+            self.tenant,
+            head=head,
+            portrait=portrait,
+            refine_steps=refine_steps,
+            answers=answers,
+            width=width,
+            height=height,
+            format=format,
+            quality=quality,
+            alpha=alpha,
+            sharpen=sharpen,
+            max_fps=max_fps,
+            deadline_ms=deadline_ms,
+            view_bytes_max=view_bytes_max,
+        )
+        return LiveSession(
+            LiveState(message), lambda *sent: self._stub.Live(*sent, metadata=self._shown()), self._retry, resume
+        )
+
+    def _shown(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *self._credentials.metadata())
+
     def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         attempts = Attempts(self._retry, timeout_s or self._timeout_s)
         while True:
             try:
-                return method(request, timeout=attempts.remaining_s, metadata=self._metadata)
+                return method(request, timeout=attempts.remaining_s, metadata=self._shown())
             except grpc.RpcError as failure:
                 time.sleep(attempts.after(failure))
 
@@ -204,7 +257,7 @@ class HeadliftClient:
         """Messages of a stream; asked for again only while none has come, so that none comes twice."""
         attempts, begun = Attempts(self._retry, timeout_s or self._timeout_s), False
         while True:
-            call = method(request, timeout=attempts.remaining_s, metadata=self._metadata)
+            call = method(request, timeout=attempts.remaining_s, metadata=self._shown())
             try:
                 for message in call:
                     begun = True

@@ -97,7 +97,7 @@ def creation(
     """A CreateHeadRequest; without ``request_id`` it gets a new one, so that a retry never makes two heads."""
     request = pb.CreateHeadRequest(
         parent=f"tenants/{tenant}",
-        picture=picture if isinstance(picture, bytes) else _read(Path(picture)),
+        picture=read_picture(picture),
         several_faces=pb.SEVERAL_FACES_REFUSE if several_faces == "refuse" else pb.SEVERAL_FACES_LARGEST,
         request_id=str(uuid.uuid4()) if request_id is None else request_id,
         validate_only=validate_only,
@@ -105,6 +105,17 @@ def creation(
         refine_steps=refine_steps,
     )
     return request
+
+
+def read_picture(picture: bytes | str | os.PathLike[str], field: str = "picture") -> bytes:
+    """The bytes of a file given as itself or as a path. InvalidInputError: it cannot be read."""
+    if isinstance(picture, bytes):
+        return picture
+    path = Path(picture)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", reason="NO_FILE", field=field) from None
 
 
 def picture_options(
@@ -199,15 +210,6 @@ def _write_whole(path: Path, data: bytes) -> None:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path} cannot be read: {error.strerror}.", reason="NO_FILE", field="picture"
-        ) from None
 
 
 def _value(enum: Any, prefix: str, name: str, field: str) -> Any:

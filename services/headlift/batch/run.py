@@ -1,0 +1,124 @@
+"""A whole batch: what is left of a manifest, done by workers in blocks; then one table and a summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from headlift.batch.items import Computing, ItemMaker
+from headlift.batch.job import Wanted, claim
+from headlift.batch.manifest import Item, read_manifest
+from headlift.batch.places import open_place
+from headlift.batch.results import FAILED, ResultLog, Row
+from headlift.batch.summary import Run, RunLog, write_summary
+from headlift.errors import InvalidInputError
+from headlift.gateway.portraits import looking
+from headlift.model.checkpoint import weights_hash
+from headlift.preprocess.clip import Stride
+from headlift.serving.network import load_stages, weights_path
+from headlift.settings import Settings
+
+BLOCK_ITEMS = 8
+_BLOCK_MAX = 4096
+_NOTE_S = 5.0
+Load = Callable[[Settings], Computing]
+Progress = Callable[[int, int, Row], None]  # items that have a row, items in all, the newest row
+
+
+def load_computing(settings: Settings) -> Computing:
+    """The stages of the network that ``settings`` name. Raises as ``load_stages``."""
+    stages = load_stages(settings)
+    return Computing(looking(stages.preprocess), stages.reconstruct, stages.draw)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch.
+
+    Attributes:
+        manifest: See ``read_manifest``.
+        out: Folder or ``s3://bucket/prefix`` of everything that is made.
+        wanted: What that is.
+        settings: Network, device, limits, and where S3 is.
+        stride: Which frames of a clip count.
+        block_items: Items whose rows become one file; larger blocks make fewer files.
+        retry_failed: Do items again that FAILED.
+        hourly_cost: What a worker costs an hour, in any currency; 0: nothing is said about cost.
+        load: Loads the stages in a worker.
+    """
+
+    manifest: str
+    out: str
+    wanted: Wanted
+    settings: Settings
+    stride: Stride = field(default_factory=Stride)
+    block_items: int = BLOCK_ITEMS
+    retry_failed: bool = False
+    hourly_cost: float = 0.0
+    load: Load = load_computing
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.block_items <= _BLOCK_MAX:
+            raise InvalidInputError(
+                f"block_items is {self.block_items}; it must lie in 1..{_BLOCK_MAX}.", field="block_items"
+            )
+
+    def maker(self) -> ItemMaker:
+        """Loads the stages; one per worker."""
+        out = open_place(self.out, self.settings)
+        return ItemMaker(self.load(self.settings), out, self.wanted, self.settings)
+
+
+# Does blocks of items, in any order, and yields the rows of those that are finished and kept.
+Workforce = Callable[[Job, Sequence[Sequence[Item]]], Iterator[list[Row]]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a batch ended: all rows in the order of the manifest, and what this run did of them."""
+
+    rows: list[Row]
+    done_now: int
+    wall_s: float
+
+
+def run(job: Job, workforce: Workforce, *, workers: int, progress: Progress = lambda *_: None) -> Outcome:
+    """Do what is left of a batch.
+
+    Whatever ends it early (an interruption, a dead machine, a place that fails), the same call goes on: items that
+    have a row are left alone.
+
+    Raises:
+        InvalidInputError: The manifest cannot be used.
+        ConflictError: The place holds another batch.
+        StoreError: A place cannot be read or written.
+        WeightsError: The network is not there.
+    """
+    digest = weights_hash(weights_path(job.settings))
+    items = read_manifest(job.manifest, job.settings, job.stride)
+    out = open_place(job.out, job.settings, make=True)
+    claim(out, job.manifest, job.wanted, digest)
+    log, runs = ResultLog(out), RunLog(out)
+    known = log.rows()
+    if job.retry_failed and (again := {row.id for row in known.values() if row.status == FAILED}):
+        log.forget(again)
+        known = {name: row for name, row in known.items() if name not in again}
+    left = [item for item in items if item.id not in known]
+    blocks = [left[i : i + job.block_items] for i in range(0, len(left), job.block_items)]
+    begin, done, noted = time.time(), 0, 0.0
+    if blocks:
+        try:
+            for rows in workforce(job, blocks):
+                for row in rows:
+                    done += 1
+                    progress(len(items) - len(left) + done, len(items), row)
+                if time.monotonic() - noted > _NOTE_S:
+                    runs.note(Run(begin, time.time(), workers, done))
+                    noted = time.monotonic()
+        finally:
+            if done:
+                runs.note(Run(begin, time.time(), workers, done))
+    all_rows = log.close(items)
+    write_summary(out, all_rows, len(items), runs.runs(), job.hourly_cost)
+    return Outcome(all_rows, done, time.time() - begin)

@@ -1,0 +1,143 @@
+"""bench batch: portraits a second of a batch, with one and two workers, and of the embedded server in a loop."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from headlift.commands.demo import portrait_bytes
+from headlift.commands.session import Subparsers, add_command, emit, say, settings_of
+from headlift.errors import BackendUnavailableError, InvalidInputError
+from headlift.settings import Settings
+
+_WORKERS = (1, 2)
+
+
+def register(kinds: Subparsers) -> None:
+    """Add the command below ``bench``."""
+    parser = add_command(
+        kinds, "batch", "portraits a second: batches with 1 and 2 workers, the server in a loop", batch
+    )
+    parser.add_argument("--items", type=int, default=40, help="portraits of each measurement (default: 40)")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+
+
+@dataclass
+class _Clock:
+    """Times items from the first that is finished on: loading the network is told apart."""
+
+    begin: float
+    first: float = 0.0
+    last: float = 0.0
+    count: int = 0
+
+    def tick(self) -> None:
+        """Another item is finished."""
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+        self.count += 1
+
+    def figures(self) -> dict[str, float]:
+        """items_per_s (once it runs), ready_s (until the first is finished), wall_s."""
+        spent = self.last - self.first
+        return {
+            "items_per_s": (self.count - 1) / spent if spent else 0.0,
+            "ready_s": self.first - self.begin,
+            "wall_s": self.last - self.begin,
+        }
+
+
+def batch(args: argparse.Namespace) -> int:
+    """``headlift bench batch``: the same portraits, each to a stored head without refinement, nothing cached."""
+    if not 4 <= args.items <= 100_000:
+        raise InvalidInputError(f"items is {args.items}; it must lie in 4..100000.", field="items")
+    results: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
+        root = Path(scratch)
+        settings = settings_of(args, cache_stages=False, refine_steps=0, data_dir=root / "server", port=0)
+        pictures = _portraits(root / "in", args.items)
+        say(args, "the embedded server, called in a loop")
+        results["server loop"] = _server(settings, pictures)
+        say(args, "a batch in this process")
+        results["batch, no Ray"] = _batch(settings, root / "in", root / "local", _here)
+        with _ray():
+            for workers in _WORKERS:
+                say(args, f"a batch on Ray with {workers} worker{'s' * (workers > 1)}")
+                name = f"batch, Ray x {workers}"
+                results[name] = _batch(settings, root / "in", root / str(workers), partial(_pool, workers))
+    lines = [f"{'':16}{'items/s':>10}{'ready s':>10}{'wall s':>10}"]
+    lines += [f"{k:16}{f['items_per_s']:10.2f}{f['ready_s']:10.1f}{f['wall_s']:10.1f}" for k, f in results.items()]
+    emit(args, results, "\n".join(lines))
+    return 0
+
+
+def _portraits(folder: Path, count: int) -> list[bytes]:
+    """Files that are not equal."""
+    folder.mkdir()
+    _, picture = portrait_bytes(None)
+    with Image.open(io.BytesIO(picture)) as opened:
+        source = opened.convert("RGB")
+    made = []
+    for i in range(count):
+        buffer = io.BytesIO()
+        source.crop((0, 0, source.width, source.height - i % 64)).save(buffer, "JPEG", quality=90 + i // 64 % 10)
+        made.append(buffer.getvalue())
+        (folder / f"{i:05d}.jpg").write_bytes(made[-1])
+    return made
+
+
+def _server(settings: Settings, pictures: list[bytes]) -> dict[str, float]:
+    from headlift.serving.background import BackgroundServer
+    from headlift.serving.client import HeadliftClient
+
+    clock = _Clock(time.perf_counter())
+    with BackgroundServer(settings) as server, HeadliftClient(server.address) as client:
+        for picture in pictures:
+            client.create_head(picture)
+            clock.tick()
+    return clock.figures()
+
+
+def _batch(settings: Settings, source: Path, out: Path, workforce: Callable[[], tuple[Any, int]]) -> dict[str, float]:
+    from headlift.batch.job import Wanted
+    from headlift.batch.run import Job, run
+
+    who, workers = workforce()
+    clock = _Clock(time.perf_counter())
+    wanted = Wanted(exports=("wire",), views=())
+    # Blocks of one item tell of each when it is finished; they cost what they cost.
+    job = Job(str(source), str(out), wanted, settings, block_items=1)
+    run(job, who, workers=workers, progress=lambda *_: clock.tick())
+    return clock.figures()
+
+
+def _here() -> tuple[Any, int]:
+    from headlift.batch.local import here
+
+    return here, 1
+
+
+def _pool(workers: int) -> tuple[Any, int]:
+    from headlift.batch.ray_data import Pool, pooled
+
+    return pooled(Pool(workers)), workers
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    try:
+        from headlift.serving.ray_app import connected
+    except ImportError as error:
+        raise BackendUnavailableError(f"This needs the package {error.name}; install headlift[ray].") from None
+    with connected(""):
+        yield

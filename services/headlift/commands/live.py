@@ -1,0 +1,93 @@
+"""live: a small client of live sessions that flies around a head and keeps the film as it was streamed."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from headlift.commands.session import Subparsers, add_command, add_server_options, emit, open_client, progress_bar
+from headlift.errors import InvalidInputError
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = add_command(subparsers, "live", "stream an orbit around a head (H.264) and keep it as a film", live)
+    parser.add_argument("head", help="name of the head, or its last part")
+    parser.add_argument("--out", required=True, metavar="FILE.mp4")
+    parser.add_argument("--frames", type=int, default=120, help="frames of the full circle (default: 120)")
+    parser.add_argument("--fps", type=int, default=30, help="of the film; the stream goes as fast as it can")
+    parser.add_argument("--size", type=int, default=512, help="side in pixels, even (default: 512)")
+    parser.add_argument("--pitch", type=float, default=0.0, metavar="DEG")
+    add_server_options(parser)
+
+
+def live(args: argparse.Namespace) -> int:
+    """``headlift live``."""
+    with open_client(args) as client:
+        figures, units = _fly(args, client)
+    size = write_live_film(units, Path(args.out), args.fps)
+    figures |= {"out": args.out, "film_bytes": size}
+    text = "{frames} frames at {fps:.1f}/s, {p50_ms:.0f} ms each, {bytes_per_frame:.0f} bytes each: {out}"
+    emit(args, figures, text.format(**figures))
+    return 0
+
+
+def write_live_film(units: list[bytes], path: Path, fps: int) -> int:
+    """Put access units (H.264, Annex B) into an MP4 file as they are; its size in bytes."""
+    import av
+
+    temporary = path.with_name(f".{path.name}.part.mp4")
+    try:
+        with (
+            av.open(io.BytesIO(b"".join(units)), "r", format="h264") as source,
+            av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        ):
+            stream = container.add_stream_from_template(source.streams.video[0])
+            packets = (packet for packet in source.demux(video=0) if packet.size)
+            for index, packet in enumerate(packets):
+                packet.pts, packet.dts, packet.duration = index, index, 1
+                packet.time_base, packet.stream = Fraction(1, fps), stream
+                container.mux(packet)
+        return temporary.replace(path).stat().st_size
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be written: {error.strerror}.", reason="NO_FILE", field="out") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fly(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """Figures of the stream, and its access units."""
+    import numpy as np
+
+    from headlift.serving.client import camera
+    from headlift.serving.client.live import LiveRefused, LiveView
+
+    units: list[bytes] = []
+    waits: list[float] = []
+    with (
+        client.live(head=args.head, format="h264", width=args.size, height=args.size) as session,
+        progress_bar(args, args.frames, Path(args.out).name, "frame") as bar,
+    ):
+        begin, answers = time.perf_counter(), iter(session)
+        while len(units) < args.frames:
+            session.look(camera(yaw_deg=360.0 * len(units) / args.frames, pitch_deg=args.pitch))
+            # Only the answer to the newest question is asked for: nothing is dropped, and latency is seen as it is.
+            answer = next(answers)
+            if isinstance(answer, LiveRefused):
+                raise answer.error
+            if isinstance(answer, LiveView):
+                units.append(answer.data)
+                waits.append(answer.latency_s * 1e3)
+                bar.update()
+        taken = time.perf_counter() - begin
+    return {
+        "frames": len(units),
+        "fps": len(units) / taken,
+        "p50_ms": float(np.percentile(waits, 50)),
+        "p95_ms": float(np.percentile(waits, 95)),
+        "bytes_per_frame": sum(map(len, units)) / len(units),
+    }, units

@@ -1,0 +1,1 @@
+"""Edit: map, words and pictures to heads, and what changed to the head that was there before."""

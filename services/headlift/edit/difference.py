@@ -1,0 +1,79 @@
+"""Edits as differences (ours): what the editing model says changed, done to the head that is there.
+
+All heads have the same anchors in the same order, so what changes between two decoded heads can be added to a third
+one, Gaussian by Gaussian: new = parent + (after - before), in coordinates without ends (logits, logarithms, turns).
+Where nothing changed nothing is touched, and the person stays the person.
+
+Legend: N Gaussians.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from headlift.errors import InvalidInputError
+from headlift.model.decoder import multiply_quats
+from headlift.model.types import Gaussians
+
+# What counts as noise of the decoder, and from where on a change is taken whole.
+_MOVED_M = (0.0004, 0.0012)
+_RECOLORED = (0.15, 0.45)  # logits
+_EASED = (0.15, 0.4)  # logits of opacity
+_EDGE = 0.03  # colours are read as if they lay this far inside 0..1: logits of black and white have no end
+_FIRST = 1e-4
+
+
+def apply_difference(
+    parent: Gaussians, before: Gaussians, after: Gaussians, *, shape: bool = True, color: bool = True
+) -> Gaussians:
+    """The parent with what changed from ``before`` to ``after``; N Gaussians each, in the same order.
+
+    Args:
+        parent: The head that is edited.
+        before: What the editing model makes of the parent's map and look.
+        after: Likewise of the new ones.
+        shape: Whether places, sizes, turns and opacities may change.
+        color: Whether colours may.
+
+    Raises:
+        InvalidInputError: The heads have different numbers of Gaussians.
+    """
+    if not len(parent) == len(before) == len(after):
+        raise InvalidInputError(
+            f"The head has {len(parent)} Gaussians and the editing model makes {len(after)}; only heads of the same "
+            "network can be edited.",
+            reason="NOT_EDITABLE",
+            field="head",
+        )
+    means, quats, scales, opacities, colors = (
+        parent.means, parent.quats, parent.scales, parent.opacities, parent.colors,
+    )  # fmt: skip
+    if shape:
+        moved = after.means - before.means
+        weight = _ramp(moved.norm(dim=-1, keepdim=True), *_MOVED_M)
+        means = means + weight * moved
+        turn = multiply_quats(after.quats, before.quats * before.quats.new_tensor([1.0, -1, -1, -1]))
+        turn = torch.where(turn[:, :1] < 0, -turn, turn)
+        still = turn.new_tensor([1.0, 0, 0, 0])
+        quats = F.normalize(multiply_quats(F.normalize(torch.lerp(still, turn, weight), dim=-1), quats), dim=-1)
+        grown = after.scales.clamp_min(1e-7).log() - before.scales.clamp_min(1e-7).log()
+        scales = scales * (weight * grown).exp()
+        eased = _logit(after.opacities, _FIRST) - _logit(before.opacities, _FIRST)
+        eased = eased * _ramp(eased.abs(), *_EASED)
+        opacities = torch.where(eased == 0, opacities, (_logit(opacities, _FIRST) + eased).sigmoid())
+    if color:
+        change = _logit(after.colors, _EDGE) - _logit(before.colors, _EDGE)
+        weight = _ramp(change.abs().amax(-1, keepdim=True), *_RECOLORED)
+        colors = torch.where(weight == 0, colors, (_logit(colors, _EDGE) + weight * change).sigmoid())
+    return Gaussians(means, quats, scales, opacities, colors)
+
+
+def _logit(x: Tensor, edge: float) -> Tensor:
+    return x.clamp(edge, 1 - edge).logit()
+
+
+def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 up to ``low``, 1 from ``high``, straight between."""
+    return ((x - low) / (high - low)).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""BatchService: many heads as one long-running operation."""

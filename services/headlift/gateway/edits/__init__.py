@@ -1,0 +1,1 @@
+"""EditService: maps, strokes and styles in, heads out."""

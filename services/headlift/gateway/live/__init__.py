@@ -1,0 +1,1 @@
+"""Live: sessions that answer the newest frame or viewpoint. Read session.py first."""

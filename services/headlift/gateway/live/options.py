@@ -1,0 +1,154 @@
+"""What a session is about: a LiveOpen, checked and with every choice made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headlift.errors import InvalidInputError, PictureTooLargeError
+from headlift.gateway.looks import parse_look
+from headlift.gateway.validation import check_enum, check_range, parse_name, parse_parent
+from headlift.render.messages import SIZE_DEFAULT
+from headlift.render.pictures import QUALITY_DEFAULT, Look
+from headlift.v1 import live_pb2 as pb
+from headlift.v1 import picture_pb2
+
+CREDIT_DEFAULT, CREDIT_MAX = 4, 64
+_STEPS_MAX = 50
+_FPS_MAX = 240.0
+_DEADLINE_MAX_MS = 60_000
+_VIEW_BYTES_MAX = 16 << 20
+_ADAPTIVE = ("jpeg", "webp")
+_RAW = picture_pb2.PICTURE_FORMAT_RAW_UINT8
+
+
+@dataclass(frozen=True)
+class LiveLimits:
+    """What one server allows; seconds and bytes."""
+
+    sessions: int = 64  # of all tenants together
+    tenant_sessions: int = 32
+    idle_s: float = 120.0  # without any message from the caller
+    open_s: float = 30.0  # from the beginning of the stream to its first message
+    answer_s: float = 60.0  # for making one answer, whatever the caller allows
+    resume_s: float = 900.0  # for which a resume token can be used
+    grace_s: float = 5.0  # from go_away to the end of a stream
+    frame_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked LiveOpen.
+
+    Attributes:
+        options: The message itself, without portrait and token, every choice made.
+        tenant: Owner.
+        look: How views are packed; for video and where bytes are bounded, plain pixels.
+        views: Whether views are answered.
+        heads: Whether heads are answered.
+        video: Whether views are a video.
+        format: How pictures are packed in the end; None for video.
+    """
+
+    options: pb.LiveOpen
+    tenant: str
+    look: Look
+    views: bool
+    heads: bool
+    video: bool
+    format: Look | None
+
+    @property
+    def answers_max(self) -> int:
+        """Credits that one frame or viewpoint can cost."""
+        return self.views + self.heads
+
+    @property
+    def from_frames(self) -> bool:
+        """Whether every frame brings a head."""
+        return self.options.WhichOneof("source") == "frames"
+
+
+def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> Plan:
+    """The plan of a LiveOpen without a token.
+
+    Raises:
+        InvalidInputError: A value cannot be used; ``field`` says which.
+    """
+    tenant = parse_parent(message.parent)
+    _check_source(message, tenant, limits)
+    options = pb.LiveOpen()
+    options.CopyFrom(message)
+    options.ClearField("resume_token")
+    _choose(options)
+    look = parse_look(options.picture, 1)
+    video = options.video == pb.LIVE_VIDEO_H264
+    if video and (look.width % 2 or look.height % 2):
+        raise InvalidInputError(
+            f"A video of {look.width}x{look.height} cannot be made; both sides must be even.", field="open.picture"
+        )
+    bounded = options.budget.view_bytes_max > 0 and not video
+    if bounded and look.format not in _ADAPTIVE:
+        raise InvalidInputError(
+            f"view_bytes_max cannot be kept with {look.format}; ask for JPEG, WebP or video, or for no limit.",
+            field="open.budget.view_bytes_max",
+        )
+    plain = Look(look.width, look.height, "raw_uint8", alpha=look.alpha and not video, sharpen=look.sharpen)
+    return Plan(
+        options=options,
+        tenant=tenant,
+        look=plain if video or bounded else look,
+        views=pb.LIVE_ANSWER_VIEWS in options.answers,
+        heads=pb.LIVE_ANSWER_HEADS in options.answers,
+        video=video,
+        format=None if video else look,
+    )
+
+
+def check_frame(frame: pb.LiveFrame, limits: LiveLimits) -> None:
+    """Refuse a frame without a picture, or with one that is too large."""
+    if not frame.picture:
+        raise InvalidInputError("frame.picture is empty; send the bytes of an image file.", field="frame.picture")
+    if len(frame.picture) > limits.frame_bytes:
+        raise PictureTooLargeError(
+            f"The frame has {len(frame.picture)} bytes; the limit is {limits.frame_bytes}. Send a smaller one.",
+            field="frame.picture",
+        )
+
+
+def _check_source(message: pb.LiveOpen, tenant: str, limits: LiveLimits) -> None:
+    source = message.WhichOneof("source")
+    if source is None:
+        raise InvalidInputError("open has no source; give head, portrait or frames.", field="open.source")
+    if source == "head" and parse_name(message.head).tenant != tenant:
+        raise InvalidInputError(
+            f"open.head is {message.head[:200]!r}, which is not of {message.parent}.", field="open.head"
+        )
+    if source == "frames":
+        check_range("open.frames.refine_steps", message.frames.refine_steps, 0, _STEPS_MAX)
+    for answer in message.answers:
+        if answer == pb.LIVE_ANSWER_UNSPECIFIED:
+            raise InvalidInputError("open.answers holds UNSPECIFIED; name views or heads.", field="open.answers")
+        check_enum(answer, pb.LiveAnswer.values(), "open.answers")
+    check_enum(message.video, pb.LiveVideo.values(), "open.video")
+    check_range("open.initial_credit", message.initial_credit, 0, CREDIT_MAX)
+    budget = message.budget
+    check_range("open.budget.max_fps", budget.max_fps, 0, _FPS_MAX)
+    check_range("open.budget.deadline_ms", budget.deadline_ms, 0, _DEADLINE_MAX_MS)
+    check_range("open.budget.view_bytes_max", budget.view_bytes_max, 0, _VIEW_BYTES_MAX)
+
+
+def _choose(options: pb.LiveOpen) -> None:
+    """Write down what the caller left to the server."""
+    answers = sorted(set(options.answers)) or [pb.LIVE_ANSWER_VIEWS]
+    del options.answers[:]
+    options.answers.extend(answers)
+    options.initial_credit = options.initial_credit or CREDIT_DEFAULT
+    options.video = options.video or pb.LIVE_VIDEO_NONE
+    picture = options.picture
+    picture.width_px, picture.height_px = picture.width_px or SIZE_DEFAULT, picture.height_px or SIZE_DEFAULT
+    if options.video == pb.LIVE_VIDEO_H264:
+        picture.format, picture.quality, picture.alpha = _RAW, 0, False
+        picture.ClearField("format")
+    else:
+        picture.format = picture.format or picture_pb2.PICTURE_FORMAT_PNG
+        picture.quality = picture.quality or QUALITY_DEFAULT

@@ -1,0 +1,150 @@
+"""Views on their way out: pictures that keep within a number of bytes, and H.264."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+from PIL import Image
+
+from headlift.errors import InvalidInputError
+from headlift.gateway.live.options import Plan
+from headlift.render.pictures import Look
+
+_LOWEST, _STEP = 10, 0.75  # quality; what a quality that is too high is multiplied with
+_RISE = 2  # quality regained a view that has room
+_CRF = 23
+_GOP = 300
+_FPS_ASSUMED = 30.0
+_CLOCK = 90_000  # of time stamps, 1/s
+
+
+class TooLargeError(InvalidInputError):
+    """A view cannot be made to fit; never leaves this package."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A view as it is sent."""
+
+    data: bytes
+    is_keyframe: bool
+    quality: int = 0
+
+
+class Packer(Protocol):
+    """Packs what the pipeline rendered with ``Plan.look``, one view at a time; on a thread where it ``blocks``."""
+
+    blocks: bool
+
+    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
+        """One view. TooLargeError: it would not fit."""
+        ...
+
+
+def packer_for(plan: Plan) -> Packer:
+    """What packs the views of a session."""
+    if plan.format is None:
+        budget = plan.options.budget
+        return VideoPacker(plan.look.width, plan.look.height, budget.max_fps or _FPS_ASSUMED, budget.view_bytes_max)
+    if plan.options.budget.view_bytes_max:
+        return BoundedPacker(plan.format, plan.options.budget.view_bytes_max)
+    return PlainPacker(plan.format)
+
+
+class PlainPacker:
+    """Pictures that the pipeline packed already."""
+
+    blocks = False
+
+    def __init__(self, look: Look) -> None:
+        self._quality = look.quality if look.format in ("jpeg", "webp") else 0
+
+    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
+        """See Packer."""
+        return Packed(rendered, True, self._quality)
+
+
+class BoundedPacker:
+    """JPEG or WebP of at most so many bytes; quality falls at once and recovers slowly."""
+
+    blocks = True
+
+    def __init__(self, look: Look, bytes_max: int) -> None:
+        self._look, self._bytes_max = look, bytes_max
+        self._quality = look.quality
+
+    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
+        """See Packer."""
+        look = self._look
+        image = Image.fromarray(np.frombuffer(rendered, np.uint8).reshape(look.height, look.width, look.channels))
+        while True:
+            data = _still(image, look.format, self._quality)
+            if len(data) <= self._bytes_max:
+                break
+            if self._quality <= _LOWEST:
+                raise TooLargeError(f"The view has {len(data)} bytes at the lowest quality.")
+            self._quality = max(_LOWEST, int(self._quality * _STEP))
+        packed = Packed(data, True, self._quality)
+        if len(data) < 0.8 * self._bytes_max:
+            self._quality = min(look.quality, self._quality + _RISE)
+        return packed
+
+
+class VideoPacker:
+    """H.264 for the shortest way: no B-frames, no look-ahead, one access unit out for every view in."""
+
+    blocks = True
+
+    def __init__(self, width: int, height: int, fps: float, bytes_max: int) -> None:
+        self._size = (width, height)
+        self._codec = _open_encoder(width, height, fps, bytes_max)
+        self._count = 0
+        self._tick = round(_CLOCK / fps)
+
+    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
+        """See Packer."""
+        width, height = self._size
+        pixels: npt.NDArray[np.uint8] = np.frombuffer(rendered, np.uint8).reshape(height, width, 3)
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
+        frame.pts, frame.time_base = self._count * self._tick, Fraction(1, _CLOCK)
+        frame.pict_type = PictureType.I if keyframe or self._count == 0 else PictureType.NONE
+        self._count += 1
+        packets = self._codec.encode(frame)
+        return Packed(b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets))
+
+
+def _open_encoder(width: int, height: int, fps: float, bytes_max: int) -> VideoCodecContext:
+    codec: VideoCodecContext = av.CodecContext.create("libx264", "w")
+    codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
+    codec.framerate = Fraction(fps).limit_denominator(1000)
+    codec.time_base = Fraction(1, _CLOCK)
+    codec.gop_size, codec.max_b_frames, codec.thread_count = _GOP, 0, 1
+    codec.color_primaries = codec.color_trc = codec.colorspace = 1  # BT.709, as films
+    codec.color_range = 1
+    options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(_CRF)}
+    options |= {"forced-idr": "1", "x264-params": "scenecut=0"}  # keyframes when they are asked for, and then whole
+    if bytes_max:
+        rate = int(bytes_max * 8 * fps)
+        options |= {"maxrate": str(rate), "bufsize": str(bytes_max * 8)}  # room for one view, no more
+    codec.options = options
+    codec.open()
+    return codec
+
+
+def _still(image: Image.Image, kind: str, quality: int) -> bytes:
+    options: dict[str, Any] = {"format": "WEBP", "method": 2}
+    if kind == "jpeg":
+        options = {"format": "JPEG", "subsampling": 0}
+    buffer = io.BytesIO()
+    image.save(buffer, quality=quality, **options)
+    return buffer.getvalue()

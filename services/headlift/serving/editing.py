@@ -1,0 +1,89 @@
+"""Editing joined together: the network that settings name, loaded when it is first asked, and the service before it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from headlift.edit.stage import load_edit
+from headlift.errors import MissingWeightsError
+from headlift.gateway.creation import Creator
+from headlift.gateway.edits.editor import Editor
+from headlift.gateway.edits.embedding import Embedder
+from headlift.gateway.edits.parsing import Segment, by_parser, by_stage
+from headlift.gateway.edits.service import EditServicer
+from headlift.gateway.edits.stage import EditStage
+from headlift.gateway.edits.subjects import Subjects
+from headlift.gateway.pipeline import Stages
+from headlift.gateway.workers import Workers
+from headlift.preprocess.parsing import FacerParser
+from headlift.pretrained.facer import load_face_parsing
+from headlift.serving.network import device_of, pack_head, weights_path
+from headlift.settings import Settings
+from headlift.store.heads import HeadStore
+from headlift.store.stages import StageCache
+
+T = TypeVar("T")
+_SHIPPED = "mini_edit.safetensors"
+
+
+def compose_edits(
+    settings: Settings,
+    heads: HeadStore,
+    cache: StageCache,
+    stages: Stages,
+    creator: Creator,
+    editing: Workers,
+    storing: Workers,
+) -> EditServicer:
+    """EditService over the stores and stages of HeadService; nothing is loaded yet."""
+    subjects = Subjects(heads, cache, stages.portraits, stages.drawer, segmenting(settings))
+    embedder = Embedder(subjects, stages.portraits, picture_bytes_max=settings.picture_bytes_max)
+    editor = Editor(subjects, embedder, cache, pack_head)
+    return EditServicer(loading(settings), subjects, embedder, editor, creator, editing, storing)
+
+
+def segmenting(settings: Settings) -> Segment:
+    """Who segments: FaRL where its weights are named, else HeadNet."""
+    path = settings.parsing_weights
+    if path is None:
+        return by_stage
+    return by_parser(once(lambda: FacerParser(load_face_parsing(path))))
+
+
+def loading(settings: Settings) -> Callable[[], EditStage]:
+    """The editing network, loaded by the first call."""
+    return once(lambda: load_edit(edit_weights_path(settings), device_of(settings.device), weights_path(settings)))
+
+
+def once(load: Callable[[], T]) -> Callable[[], T]:
+    """``load``, done by the first call for all; what failed is tried again by the next."""
+    lock, loaded = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not loaded:
+                loaded.append(load())
+            return loaded[0]
+
+    return get
+
+
+def edit_weights_path(settings: Settings) -> Path:
+    """The weights of the editing network. MissingWeightsError: they are not there."""
+    if settings.edit_weights is not None:
+        if not settings.edit_weights.is_file():
+            raise MissingWeightsError(
+                "This server's editing weights are not where it was told; correct HEADLIFT_EDIT_WEIGHTS there."
+            )
+        return settings.edit_weights
+    shipped = Path(str(resources.files("headlift") / "weights" / _SHIPPED))
+    if not shipped.is_file():
+        raise MissingWeightsError(
+            f"This server has no editing network: {_SHIPPED} is not in its installation. "
+            "Name one there with HEADLIFT_EDIT_WEIGHTS; everything else works."
+        )
+    return shipped

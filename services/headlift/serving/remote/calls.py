@@ -1,0 +1,57 @@
+"""One call to a stage elsewhere: bytes go, bytes and a status come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from headlift.errors import HeadliftError
+from headlift.gateway.context import StopToken
+from headlift.gateway.status import error_of, status_of
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Reply = tuple[bytes, bytes, str]  # google.rpc.Status, empty where all is well; the response; hash of the weights
+
+
+class StageCall(Protocol):
+    """Asks whoever computes one stage; blocks."""
+
+    def __call__(self, request: bytes, token: StopToken, *, answer_bytes: int = 0, key: str = "") -> bytes:
+        """The response to a request.
+
+        Args:
+            request: The message.
+            token: Stopped or late, it ends the call and the work behind it.
+            answer_bytes: About what the response will hold.
+            key: Requests of one key go to the same replica, while it has room.
+
+        Raises:
+            HeadliftError: What the stage raised, or OverloadedError, StageUnavailableError, DeadlineError,
+                CancelledError.
+        """
+        ...
+
+
+def reply_of(answer: Callable[[], Message], weights_hash: str = "") -> Reply:
+    """Run ``answer``; what it raises on purpose travels as a status, whatever pickling would make of it."""
+    try:
+        return b"", answer().SerializeToString(), weights_hash
+    except HeadliftError as error:
+        return refusal(error)
+
+
+def refusal(error: HeadliftError) -> Reply:
+    """The reply that says ``error``."""
+    return status_of(error).SerializeToString(), b"", ""
+
+
+def opened(reply: Reply) -> bytes:
+    """The response in a reply, or raise the error in it."""
+    status, payload, _ = reply
+    if status:
+        raise error_of(status_pb2.Status.FromString(status))
+    return payload

@@ -1,0 +1,147 @@
+"""What a replica does with a call: parse, compute on a thread, reply. Runs in any event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from google.protobuf.message import DecodeError, Message
+
+from headlift.errors import FormatError, HeadliftError, WeightsError
+from headlift.gateway.context import DEADLINE, StopToken
+from headlift.gateway.pipeline import Network
+from headlift.gateway.workers import Workers
+from headlift.serving.answers import LocalAnswers, local_answers
+from headlift.serving.network import load_stages, weights_path
+from headlift.serving.remote.calls import Reply, refusal, reply_of
+from headlift.settings import Settings
+from headlift.telemetry.metrics import metrics
+from headlift.telemetry.tracing import extract, span
+from headlift.v1 import (
+    decode_service_pb2,
+    encode_service_pb2,
+    preprocess_service_pb2,
+    render_service_pb2,
+    sharpen_service_pb2,
+)
+
+PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "preprocess": preprocess_service_pb2.PreprocessRequest.FromString,
+    "encode": encode_service_pb2.EncodeRequest.FromString,
+    "decode": decode_service_pb2.DecodeRequest.FromString,
+    "render": render_service_pb2.RenderRequest.FromString,
+    "sharpen": sharpen_service_pb2.SharpenRequest.FromString,
+}
+TOGETHER = ("encode", "sharpen")  # stages that answer several requests in one pass
+_QUEUE = 1024  # Serve itself bounds what comes; what was cancelled may still be ending
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A network in memory; whoever computes holds on to the one it began with."""
+
+    path: Path
+    answers: LocalAnswers
+    network: Network
+    device: torch.device
+
+
+class StageReplica:
+    """Some stages of one network, asked by bytes."""
+
+    def __init__(self, stages: Sequence[str], settings: Settings, threads: int) -> None:
+        """Load and warm up.
+
+        Args:
+            stages: Those that are answered here.
+            settings: Which network, where, how.
+            threads: Requests that compute at the same time.
+        """
+        self._settings, self._stages = settings, tuple(stages)
+        self._loaded = self._load(settings)
+        self._workers = Workers("stage", threads, _QUEUE)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known about the network: the fields of ``Network``, and ``device``."""
+        return asdict(self._loaded.network) | {"device": str(self._loaded.device)}
+
+    def take_weights(self, weights: Path | None) -> None:
+        """Answer with these weights from now on, None: with those of the settings; what computes ends with its own.
+
+        Blocks while they are loaded and warmed up; the old ones answer meanwhile.
+
+        Raises:
+            WeightsError: They cannot be loaded, or are of a network that takes or gives other things.
+        """
+        settings = self._settings if weights is None else replace(self._settings, weights=weights)
+        if weights_path(settings) == self._loaded.path:
+            return
+        new, old = self._load(settings), self._loaded.network
+        for name in ("config_name", "portrait_size", "sharpens"):
+            if getattr(new.network, name) != getattr(old, name):
+                raise WeightsError(
+                    f"The new weights have {name} {getattr(new.network, name)!r} and the old {getattr(old, name)!r}; "
+                    "a network of another form needs a deployment of its own."
+                )
+        self._loaded = new
+
+    def _load(self, settings: Settings) -> _Loaded:
+        local = load_stages(settings)
+        local.warm_up()
+        answers = local_answers(local, memory_bytes=settings.memory_heads_bytes, sharpens="sharpen" in self._stages)
+        return _Loaded(weights_path(settings), answers, local.network, local.device)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything computes or waits."""
+        return self._workers.admitted > 0
+
+    async def answer(self, stage: str, request: bytes, remaining_s: float | None, trace: str = "") -> Reply:
+        """Compute one stage; cancelling the awaiting task stops the work. ``trace`` is the caller's traceparent."""
+        DEADLINE.set(None if remaining_s is None else time.monotonic() + remaining_s)
+        try:
+            with extract(trace), span(f"replica {stage}"):
+                return await self._workers.run(lambda token: self._reply(self._loaded, stage, request, token))
+        except HeadliftError as error:  # refused before it began
+            return refusal(error)
+
+    async def answer_together(self, stage: str, requests: Sequence[bytes]) -> list[Reply]:
+        """Compute one of TOGETHER for several requests in one pass; each is answered for itself."""
+        DEADLINE.set(None)
+        metrics().batch_size.see(len(requests), stage=stage)
+        try:
+            return await self._workers.run(lambda token: self._replies(self._loaded, stage, requests, token))
+        except HeadliftError as error:
+            return [refusal(error)] * len(requests)
+
+    def check_health(self) -> None:
+        """Raise once the device does not compute any more, as after a fault of the GPU."""
+        if int(torch.ones(2, device=self._loaded.device).sum().item()) != 2:
+            raise RuntimeError("the device computes nonsense")
+
+    def _reply(self, loaded: _Loaded, stage: str, request: bytes, token: StopToken) -> Reply:
+        def compute() -> Message:
+            answer: Message = getattr(loaded.answers, stage)(_parsed(stage, request), token)
+            return answer
+
+        return reply_of(compute, loaded.network.weights_hash)
+
+    def _replies(self, loaded: _Loaded, stage: str, requests: Sequence[bytes], token: StopToken) -> list[Reply]:
+        try:
+            messages = [_parsed(stage, request) for request in requests]
+            answers = getattr(loaded.answers, stage).together(messages)
+            return [reply_of(lambda a=a: a, loaded.network.weights_hash) for a in answers]  # type: ignore[misc]
+        except FormatError:  # of one of them: the others must not suffer
+            return [self._reply(loaded, stage, request, token) for request in requests]
+
+
+def _parsed(stage: str, request: bytes) -> Any:
+    try:
+        return PARSERS[stage](request)
+    except DecodeError:
+        raise FormatError(f"The request's {len(request)} bytes are not the message that {stage} takes.") from None

@@ -1,0 +1,132 @@
+"""The routes of the web face.
+
+GET    /                              the editor
+GET    /api/session                   who asks, what is offered; POST signs in with a key, DELETE signs out
+DELETE /api/data                      deletes all that belongs to the visitor
+GET    /api/sample                    a portrait to try with
+POST   /api/heads                     a portrait in; progress as server-sent events; GET lists
+GET    /api/heads/{head}              the record; DELETE deletes
+GET    /api/heads/{head}/map          labels and portrait
+POST   /api/heads/{head}/edits        a map, a look, or both in; a new head out
+POST   /api/styles                    the look of a reference picture
+GET    /api/heads/{head}/splat        SPZ for the browser's own renderer, with ETag
+GET    /api/heads/{head}/thumbnail    WebP, with ETag
+POST   /api/heads/{head}/render       one sharpened picture
+GET    /api/heads/{head}/turntable    MP4
+GET    /api/heads/{head}/export/KIND  ply, splat, spz, glb
+WS     /api/heads/{head}/live         sharpened views, the newest viewpoint wins
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from headlift.errors import HeadliftError
+from headlift.web import edits, heads, visits
+from headlift.web.answers import error_response
+from headlift.web.desk import Desk
+from headlift.web.live import live
+from headlift.web.shield import Shield
+
+_log = logging.getLogger(__name__)
+STATIC = Path(__file__).with_name("static")
+_HEAD = "/api/heads/{head}"
+
+
+def web_app(desk: Desk, names: Iterable[str] = ()) -> Starlette:
+    """The application.
+
+    Args:
+        desk: What the endpoints need.
+        names: Further names that browsers may know it by; see Shield.
+    """
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/api/session", visits.get_session, methods=["GET"]),
+            Route("/api/session", visits.sign_in, methods=["POST"]),
+            Route("/api/session", visits.sign_out, methods=["DELETE"]),
+            Route("/api/data", visits.delete_data, methods=["DELETE"]),
+            Route("/api/sample", visits.get_sample, methods=["GET"]),
+            Route("/api/heads", heads.create_head, methods=["POST"]),
+            Route("/api/heads", heads.list_heads, methods=["GET"]),
+            Route(_HEAD, heads.get_head, methods=["GET"]),
+            Route(_HEAD, heads.delete_head, methods=["DELETE"]),
+            Route(f"{_HEAD}/map", edits.get_map, methods=["GET"]),
+            Route(f"{_HEAD}/edits", edits.edit_head, methods=["POST"]),
+            Route("/api/styles", edits.embed_picture, methods=["POST"]),
+            Route(f"{_HEAD}/splat", heads.get_splat, methods=["GET"]),
+            Route(f"{_HEAD}/thumbnail", heads.get_thumbnail, methods=["GET"]),
+            Route(f"{_HEAD}/render", heads.render_head, methods=["POST"]),
+            Route(f"{_HEAD}/turntable", heads.turntable, methods=["GET"]),
+            Route(f"{_HEAD}/export/{{kind}}", heads.export_head, methods=["GET"]),
+            WebSocketRoute(f"{_HEAD}/live", live),
+            Mount("/assets", _Assets(directory=STATIC / "assets", check_dir=False)),
+            Route("/{name}.svg", _picture),
+        ],
+        middleware=[Middleware(Shield, names=tuple(names))],
+        exception_handlers={HTTPException: _plain, HeadliftError: _known, Exception: _unknown},
+    )
+    app.state.desk = desk
+    return app
+
+
+class _Assets(StaticFiles):
+    """Built files; their names carry a hash of what is in them. Each is packed once."""
+
+    _packed: ClassVar[dict[str, bytes]] = {}
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        if isinstance(response, FileResponse) and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+            packed = await asyncio.to_thread(self._pack, Path(response.path))
+            response = Response(packed, media_type=response.media_type, headers={"content-encoding": "gzip"})
+        response.headers["vary"] = "accept-encoding"
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+    def _pack(self, path: Path) -> bytes:
+        if path.name not in self._packed:
+            self._packed[path.name] = gzip.compress(path.read_bytes(), 6)
+        return self._packed[path.name]
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+
+async def _picture(request: Request) -> Response:
+    if request.path_params["name"] != "favicon":
+        raise HTTPException(404)
+    return FileResponse(STATIC / "favicon.svg", headers={"cache-control": "public, max-age=86400"})
+
+
+async def _plain(_: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such address, no such method."""
+    assert isinstance(error, HTTPException)
+    fault = {"code": "HTTP", "reason": f"HTTP_{error.status_code}", "message": error.detail}
+    return JSONResponse({"error": fault}, error.status_code, error.headers)
+
+
+async def _known(_: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(error)

@@ -1,0 +1,81 @@
+"""The head code from the matte's outline."""
+
+import pytest
+import torch
+
+from headlift.model.cameras import cameras_from_pose
+from headlift.model.encoder import FRONTAL_POSE
+from headlift.model.landmark_fit import LandmarkShape
+from headlift.model.silhouette_fit import ThinnedHead, fit_silhouette
+from headlift.model.splat import rasterize
+from headlift.model.types import Gaussians
+
+POSE = torch.tensor([FRONTAL_POSE], dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def ball():
+    """A ball whose first code number swells its upper half (hair) and whose second shifts all of it sideways."""
+    generator = torch.Generator().manual_seed(0)
+    way = torch.nn.functional.normalize(torch.randn(3000, 3, generator=generator), dim=-1)
+    swell = 0.012 * way * (way[:, 1:2] > 0)
+    shift = torch.tensor([0.004, 0.0, 0.0]).expand(3000, 3)
+    quats = torch.nn.functional.pad(torch.ones(3000, 1), (0, 3))
+    return ThinnedHead(0.09 * way, torch.stack([swell, shift]), quats, torch.full((3000, 3), 0.006))
+
+
+@pytest.fixture(scope="module")
+def marks(ball):
+    """Landmarks on the lower half: they do not follow the swelling."""
+    low = (ball.mean[:, 1] < -0.02).nonzero()[:40, 0]
+    return LandmarkShape(ball.mean[low], ball.basis[:, low])
+
+
+def matte(ball, code, side=128):
+    means = ball.mean + torch.einsum("k,knd->nd", torch.tensor(code), ball.basis)
+    ones = torch.ones_like(means)
+    head = Gaussians(means, ball.quats, ball.scales, 0.9 * ones[:, 0], ones)
+    return rasterize(head, cameras_from_pose(POSE, side)).alpha
+
+
+def fit(ball, marks, alpha, code=(0.0, 0.0), steps=24):
+    given = torch.tensor([code])
+    return fit_silhouette(alpha, ball, marks, POSE, given, torch.ones(2), steps=steps)[0]
+
+
+def test_hair_grows_to_the_outline(ball, marks):
+    found = fit(ball, marks, matte(ball, [2.0, 0.0]))
+    assert float(found[0]) == pytest.approx(2.0, abs=0.5)
+
+
+def test_a_head_that_fills_its_matte_stays(ball, marks):
+    assert float(fit(ball, marks, matte(ball, [0.0, 0.0])).abs().max()) < 0.25
+
+
+def test_landmarks_keep_their_place(ball, marks):
+    """The matte of a shifted head pulls sideways; the landmarks, which the camera was fitted to, do not let go."""
+    found = fit(ball, marks, matte(ball, [0.0, 3.0]))
+    assert abs(float(found[1])) < 1.5
+
+
+def test_no_number_moves_by_more_than_three_standard_errors(ball, marks):
+    found = fit(ball, marks, torch.ones(1, 1, 128, 128), steps=60)
+    assert float(found.abs().max()) <= 3.0 + 1e-6
+
+
+def test_what_the_photograph_cuts_off_below_is_not_an_outline(ball, marks):
+    cut = matte(ball, [2.0, 0.0])
+    cut[:, :, 70:] = 0
+    assert float(fit(ball, marks, cut)[0]) == pytest.approx(2.0, abs=0.6)
+
+
+def test_each_portrait_of_a_batch_is_fitted_alone(ball, marks):
+    mattes = torch.cat([matte(ball, [2.0, 0.0]), matte(ball, [-1.0, 0.0])])
+    both = fit_silhouette(mattes, ball, marks, POSE.expand(2, -1), torch.zeros(2, 2), torch.ones(2), steps=8)
+    torch.testing.assert_close(both[1], fit(ball, marks, mattes[1:], steps=8))
+
+
+def test_it_works_in_inference_mode(ball, marks):
+    with torch.inference_mode():
+        found = fit(ball, marks, matte(ball, [1.0, 0.0]), steps=2)
+    assert torch.isfinite(found).all()

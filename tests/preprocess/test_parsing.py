@@ -1,0 +1,66 @@
+"""Parsers answer for every pixel of a crop, in one order of classes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from headlift.preprocess.crop import crop_from_face, face_in_frame, project_frontal
+from headlift.preprocess.interfaces import CLASSES, Parser
+from headlift.preprocess.parsing import FacerParser, HeadNetParser, five_points
+from headlift.preprocess.resample import similarity, warp
+from headlift.preprocess.sight import FIVE_POINTS
+from headlift.pretrained.facer import load_face_parsing
+
+SIDE = 192
+FRAME = np.array([[1 / SIDE, 0.0, 0.0], [0.0, 1 / SIDE, 0.0]])
+
+
+def test_headnet_parses_a_portrait(sight, astronaut, astronaut_frame):
+    parser = HeadNetParser(sight)
+    assert isinstance(parser, Parser)
+    crop = warp(astronaut, np.diag([SIDE, SIDE]) @ astronaut_frame, (SIDE, SIDE), replicate=True)
+    parsing = parser.parse(crop, face_in_frame(FRAME, score=1.0))
+    assert parsing.shape == (19, SIDE, SIDE)
+    assert np.allclose(parsing.sum(0), 1.0, atol=1e-4)
+    found = [CLASSES[i] for i in parsing.argmax(0)[[20, 110, 40], [10, 96, 96]]]
+    assert found[0] == "background"
+    assert found[1] in ("face", "nose")
+    assert found[2] == "hair"
+
+
+class Left(nn.Module):
+    """In the layout of facer's files: hair everywhere."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = torch.zeros(x.shape[0], 19, x.shape[2], x.shape[3])
+        scores[:, 14] = 9.0
+        return scores, x
+
+
+def test_facer_parses_about_the_faces_own_points(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Left()).save(str(tmp_path / "net.pt"))
+    parser = FacerParser(load_face_parsing(tmp_path / "net.pt"))
+    assert isinstance(parser, Parser)
+    parsing = parser.parse(np.zeros((SIDE, SIDE, 3), np.uint8), face_in_frame(FRAME, score=1.0))
+    assert parsing.shape == (19, SIDE, SIDE)
+    assert parsing[14, SIDE // 2, SIDE // 2] > 0.99
+    assert parsing[0, -1, 0] == 1.0
+
+
+@pytest.mark.parametrize("turn", [0.0, 40.0])
+def test_unknown_points_are_those_of_an_average_face(turn):
+    frame = similarity((300.0, 200.0), (0.5, 0.5), scale=1 / 250, turn_deg=-turn)
+    face = face_in_frame(frame, score=1.0)
+    points = five_points(face)
+    expected = [project_frontal(tuple(p)) for p in FIVE_POINTS.tolist()]
+    matrix = crop_from_face(face, 1)
+    assert np.allclose(points @ matrix[:, :2].T + matrix[:, 2], expected, atol=1e-9)
+    marks = np.arange(10.0).reshape(5, 2)
+    assert five_points(face_in_frame(frame, score=1.0, landmarks=marks)) is marks

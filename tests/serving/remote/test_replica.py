@@ -1,0 +1,147 @@
+"""A replica without Ray: the same object that Serve runs, asked by bytes."""
+
+import asyncio
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from headlift.errors import CancelledError, DeadlineError, FormatError, MissingWeightsError, WeightsError
+from headlift.gateway.context import StopToken
+from headlift.preprocess import PreprocessOptions
+from headlift.serving.remote.calls import opened
+from headlift.serving.remote.replica import StageReplica
+from headlift.serving.remote.stages import RemoteDrawer, remote_answers, remote_look, remote_reconstruct
+from headlift.v1 import decode_service_pb2, encode_service_pb2
+
+STAGES = ("preprocess", "encode", "decode", "render", "sharpen")
+
+
+@pytest.fixture(scope="module")
+def replica(settings):
+    return StageReplica(STAGES, settings, 2)
+
+
+def calling(replica, asked):
+    """StageCalls that ask ``replica`` in this process, and note what was asked."""
+
+    def call(stage):
+        def ask(request, token, *, answer_bytes=0, key=""):
+            asked.append((stage, key, len(request)))
+            return opened(asyncio.run(replica.answer(stage, request, token.remaining_s())))
+
+        return ask
+
+    return remote_answers({stage: call(stage) for stage in STAGES})
+
+
+@pytest.fixture(scope="module")
+def seen(replica, portrait_png):
+    return remote_look(calling(replica, []))(portrait_png, PreprocessOptions(), StopToken())
+
+
+def test_one_call_and_two_make_the_same_head(replica, seen):
+    fused, split = (remote_reconstruct(calling(replica, []), split=s) for s in (False, True))
+    assert fused(seen.portrait, 0, StopToken()).gaussians == split(seen.portrait, 0, StopToken()).gaussians
+    a, b = fused(seen.portrait, 2, StopToken()), split(seen.portrait, 2, StopToken())
+    assert (a.gaussians, a.refine_steps) == (b.gaussians, 2)
+    assert [t.stage for t in a.stage_timings] == [t.stage for t in b.stage_timings]
+
+
+def test_a_head_travels_to_a_replica_once(replica, seen):
+    from headlift.gateway.draw import HeadRef
+    from headlift.model.cameras import orbit_camera
+    from headlift.render.pictures import Look
+
+    asked = []
+    answers = calling(replica, asked)
+    made = remote_reconstruct(answers, split=False)(seen.portrait, 0, StopToken())
+    head = HeadRef("once", unpacked=None, packed=lambda: made.gaussians)
+    look, cameras = Look(64, 48, "raw_uint8"), orbit_camera(10.0, size=64).resized(64, 48)
+    whole, parts = (RemoteDrawer(answers, sharpens=True, split=s) for s in (False, True))
+    asked.clear()
+    first = whole.draw(head, cameras, look, StopToken())
+    assert [(s, k) for s, k, _ in asked] == [("render", "once")] * 2  # without the head, then with it
+    asked.clear()
+    assert parts.draw(head, cameras, look, StopToken()).pictures == first.pictures
+    assert [s for s, _, _ in asked] == ["render", "sharpen"]
+
+
+async def test_requests_that_are_answered_together_are_answered_for_themselves(replica, seen):
+    from headlift.codec import message_from_portrait
+
+    good = encode_service_pb2.EncodeRequest(portrait=message_from_portrait(seen.portrait)).SerializeToString()
+    replies = await replica.answer_together("encode", [good, good, good])
+    alone = encode_service_pb2.EncodeResponse.FromString(opened(await replica.answer("encode", good, None)))
+    for reply in replies:
+        answer = encode_service_pb2.EncodeResponse.FromString(opened(reply))
+        assert answer.batch_size == 3
+        assert answer.tokens.tokens.shape == alone.tokens.tokens.shape
+    mixed = await replica.answer_together("encode", [good, b"\xff\xff", good])
+    assert [bool(status) for status, _, _ in mixed] == [False, True, False]
+    with pytest.raises(FormatError):
+        opened(mixed[1])
+
+
+async def test_a_cancelled_call_stops_its_work_and_a_late_one_never_begins(replica, seen):
+    from headlift.codec import message_from_portrait
+
+    long = decode_service_pb2.DecodeRequest(portrait=message_from_portrait(seen.portrait), refine_steps=1000)
+    task = asyncio.create_task(replica.answer("decode", long.SerializeToString(), None))
+    while not replica.busy:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    async with asyncio.timeout(20):
+        while replica.busy:
+            await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises((DeadlineError, CancelledError)):
+        opened(await replica.answer("decode", long.SerializeToString(), -1.0))
+
+
+def test_a_replica_is_healthy_and_knows_its_network(replica):
+    replica.check_health()
+    assert replica.facts["config_name"] == "tiny"
+    assert len(replica.facts["weights_hash"]) == 64
+
+
+@pytest.fixture(scope="module")
+def other_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """A network of the same form with other weights."""
+    import torch
+
+    from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
+
+    model, _ = load_checkpoint(tiny_checkpoint)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.01)
+    path = tmp_path_factory.mktemp("other") / "other.safetensors"
+    save_checkpoint(path, model, Provenance(description="other"))
+    return path
+
+
+async def test_new_weights_answer_from_then_on_and_the_old_ones_come_back(settings, other_checkpoint, seen):
+    from headlift.codec import message_from_portrait
+
+    replica = StageReplica(STAGES, settings, 2)
+    request = decode_service_pb2.DecodeRequest(portrait=message_from_portrait(seen.portrait)).SerializeToString()
+    first = await replica.answer("decode", request, None)
+    replica.take_weights(other_checkpoint)
+    second = await replica.answer("decode", request, None)
+    replica.take_weights(None)
+    third = await replica.answer("decode", request, None)
+    heads = [decode_service_pb2.DecodeResponse.FromString(opened(r)) for r in (first, second, third)]
+    assert [r[2] for r in (first, second, third)] == [h.weights_hash for h in heads]
+    assert heads[0].weights_hash == heads[2].weights_hash == replica.facts["weights_hash"] != heads[1].weights_hash
+    assert heads[0].gaussians == heads[2].gaussians != heads[1].gaussians
+
+
+def test_weights_that_cannot_be_taken_leave_the_old_ones(replica, tmp_path):
+    before = replica.facts
+    with pytest.raises(MissingWeightsError):
+        replica.take_weights(tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match="deployment of its own"):
+        replica.take_weights(Path(str(resources.files("headlift") / "weights/mini.safetensors")))
+    assert replica.facts == before

@@ -1,0 +1,140 @@
+"""Runs the ablation in small from one shared start and makes its table.
+
+Every run is measured on held-out heads twice: with their pictures as they are, and with pictures as from the wild, the
+same ones for every run. Tokens are those of the frozen HeadNet that all runs share.
+
+Legend: V rig views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from headlift.errors import InvalidInputError
+from headlift.model.checkpoint import load_checkpoint
+from headlift.model.perchead import PercHead
+from headlift.model.splat import rasterize
+from headlift_trainer.datasets.synthetic import SyntheticHeads, augmented
+from headlift_trainer.evaluation.synthetic import FRONT, GROUPS
+from headlift_trainer.evaluation.tables import Column, Row, Table
+from headlift_trainer.loop import run
+from headlift_trainer.losses import psnr, token_loss
+from headlift_trainer.metrics import mask_iou
+from headlift_trainer.recipes import TrainConfig
+from headlift_trainer.recipes.mini import Augmentation
+from headlift_trainer.stages import Corpus, Spent, StageTask, keep
+from headlift_trainer.step import crop_cameras, reconstruct
+from headlift_trainer.steps import Steps
+from headlift_trainer.synthetic.views import RIG_DEG
+
+Figures = dict[str, dict[str, float]]  # kind of input ("clean", "wild"), figure
+INPUTS: Mapping[str, Augmentation] = {"clean": "none", "wild": "wild"}
+_TOKEN_SIDE = 192  # pixels at which HeadNet compares views
+_TITLES = {"clean": "Held-out heads as they are", "wild": "The same heads, pictures as from the wild"}
+_COLUMNS = (
+    Column("psnr", "input"),
+    Column("psnr", "novel"),
+    Column("psnr", "extreme"),
+    Column("iou"),
+    Column("tokens", "", "HeadNet distance ↓"),
+)
+
+
+def tables(found: Mapping[str, Figures]) -> list[Table]:
+    """One table for each kind of input."""
+
+    def cells(figures: Mapping[str, float]) -> tuple[float | None, ...]:
+        return tuple(figures.get(f"{c.group}_{c.metric}" if c.group else c.metric) for c in _COLUMNS)
+
+    return [
+        Table(title, _COLUMNS, tuple(Row(name, cells(figures[kind])) for name, figures in found.items()), first="Run")
+        for kind, title in _TITLES.items()
+    ]
+
+
+def run_ablation(
+    runs: Mapping[str, TrainConfig],
+    start: Path,
+    corpus: Corpus,
+    out: Path,
+    *,
+    heads: int = 24,
+    say: Callable[[str], object] = lambda line: None,
+    quiet: bool = False,
+) -> dict[str, Figures]:
+    """Train and measure every run that is not done yet; leaves a checkpoint of each in its folder, and `steps.json`.
+
+    Args:
+        runs: By name, runs of one stage.
+        start: Checkpoint with the closed forms that all start from.
+        corpus: Training and held-out heads.
+        out: Folder.
+        heads: Held-out heads that are measured, at most.
+        say: Called with a line at each run.
+        quiet: No progress bars.
+
+    Returns:
+        Figures of each run, and of the start.
+    """
+    plan = {
+        "heads": len(corpus.train.seeds),
+        "measured": heads,
+        "minutes": {name: config.stages[0].minutes for name, config in runs.items()},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    steps = Steps(out / "steps.json", plan)
+    if not steps.is_done("start"):
+        with steps.attempt("start") as step:
+            step.figures |= measured(load_checkpoint(start)[0], corpus.held_out, heads)
+    for name, config in runs.items():
+        if steps.is_done(name):
+            continue
+        say(f"{name}: {config.stages[0].minutes:g} min")
+        with steps.attempt(name) as step:
+            model = load_checkpoint(start)[0].train()
+            task = StageTask(model, corpus, config.stages[0], config)
+            result = run(task, task.schedule, out / name, quiet=quiet)
+            model.eval()
+            spent = Spent(result.minutes, result.steps, result.steps * config.stages[0].batch_size)
+            keep(model, config, out / f"{name}.safetensors", corpus.train, spent, {}, dtype=torch.float16)
+            step.figures |= measured(model, corpus.held_out, heads)
+    return {step.name: step.figures for step in steps}
+
+
+@torch.no_grad()
+def measured(model: PercHead, data: SyntheticHeads, heads: int) -> Figures:
+    """Figures of held-out heads from their front picture, by kind of input.
+
+    Returns:
+        For each of `INPUTS`: PSNR (dB) by group of views, mask IoU, and the token distance, of all rig views.
+
+    Raises:
+        InvalidInputError: The model has no HeadNet to take tokens from.
+    """
+    judge = model.encoder.headnet
+    if judge is None:
+        raise InvalidInputError(f"The model {model.config.name!r} has no HeadNet, whose tokens are compared.")
+    every = torch.arange(len(RIG_DEG))[None]
+    side = min(_TOKEN_SIDE, data.size // 16 * 16)
+    sums: dict[str, dict[str, list[float]]] = {kind: {} for kind in INPUTS}
+    for row in range(0, len(data), max(1, len(data) // heads)):
+        clean = data.batch(torch.tensor([row]), torch.tensor([FRONT]), every)
+        for kind, augmentation in INPUTS.items():
+            batch = augmented(clean, torch.Generator().manual_seed(row), augmentation)
+            assert batch.target is not None
+            assert batch.target_viewmats is not None
+            truth = batch.target[0]
+            views = rasterize(reconstruct(model, batch.picture)[0], crop_cameras(batch.target_viewmats[0], data.size))
+            scores = psnr(views.rgb, truth[:, :3]).tolist()
+            found = sums[kind]
+            for group, score in zip(GROUPS[FRONT], scores, strict=True):
+                found.setdefault(f"{group}_psnr", []).append(score)
+            found.setdefault("iou", []).append(float(mask_iou(views.alpha, truth[:, 3:]).mean()))
+            found.setdefault("tokens", []).append(float(token_loss(judge, views.rgb, truth[:, :3], side)))
+    return {
+        kind: {name: round(sum(values) / len(values), 4) for name, values in found.items()}
+        for kind, found in sums.items()
+    }

@@ -1,0 +1,1 @@
+"""Subcommands that the trainer adds to ``headlift``; heavy imports wait inside the functions."""

@@ -1,0 +1,113 @@
+"""eval avatars, eval renders: the paper's protocols on real data, and any other method's renders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from headlift.commands.session import Subparsers, add_command, progress_bar, say
+from headlift_trainer.commands.eval_options import (
+    add_networks,
+    add_outputs,
+    finish,
+    load_model,
+    load_networks,
+    named_path,
+    write_report,
+)
+
+
+def register_real(kinds: Subparsers) -> None:
+    """Add the kinds that measure on given pictures."""
+    _register_avatars(kinds)
+    renders = add_command(kinds, "renders", "measure any method from a folder of its renders", compare)
+    renders.add_argument(
+        "--truth", type=Path, required=True, metavar="DIR", help="as `eval avatars --export` writes it"
+    )
+    renders.add_argument(
+        "--renders", action="append", required=True, metavar="NAME=DIR", help="a method's renders; may be repeated"
+    )
+    add_networks(renders)
+    add_outputs(renders)
+
+
+def _register_avatars(kinds: Subparsers) -> None:
+    parser = add_command(kinds, "avatars", "the paper's protocols on Ava-256 and NeRSemble", avatars)
+    parser.add_argument("--data", action="append", required=True, type=Path, metavar="DIR", help="may be repeated")
+    parser.add_argument("--protocol", choices=["novel", "extreme", "both"], default="both")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the shipped mini)")
+    parser.add_argument("--size", type=int, default=512, metavar="PX", help="side of the crops (default: 512)")
+    parser.add_argument("--no-sharpen", action="store_true", help="the splatted picture as it is")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write inputs and truths there for other methods")
+    add_networks(parser)
+    add_outputs(parser)
+
+
+def avatars(args: argparse.Namespace) -> int:
+    """``headlift eval avatars``."""
+    from headlift_trainer.evaluation import real, tables
+    from headlift_trainer.evaluation.avatars import AvatarEvaluation, export, tasks
+    from headlift_trainer.evaluation.protocols import PROTOCOLS
+
+    weights, model = load_model(args.weights)
+    networks = load_networks(args)
+    run = AvatarEvaluation(model, networks, sharpen=not args.no_sharpen)
+    protocols = PROTOCOLS if args.protocol == "both" else (args.protocol,)
+    found: dict[str, Any] = {"weights": weights.name, "absent_metrics": list(networks.absent), "datasets": {}}
+    printed = []
+    for folder in args.data:
+        source = real.open_source(folder, args.size)
+        say(args, f"{source.name}: {len(source.moments)} moments of {len(source.found)} subjects")
+        work = [t for name in protocols for t in tasks(source.moments, name, vertical=source.vertical)]
+        before = len(run.records)
+        with progress_bar(args, len(work), source.name, "input") as bar:
+            for task in work:
+                run(task)
+                if args.export:
+                    export(task, args.export)
+                bar.update()
+        records = real.since(run.records, before)
+        table = tables.method_table(records, source.name, published=source.published)
+        printed.append(table)
+        found["datasets"][source.name] = {
+            "subjects": source.found,
+            "missing_subjects": source.missing,
+            "views": len(records),
+            "table": table.json(),
+        }
+    notes = [
+        f"{n}: subjects not found: {', '.join(d['missing_subjects'])}."
+        for n, d in found["datasets"].items()
+        if d["missing_subjects"]
+    ]
+    write_report(args, "Headlift: the paper's protocols", found, printed, notes)
+    finish(args, found, printed)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """``headlift eval renders``."""
+    from headlift_trainer.evaluation.folders import compare_folders
+    from headlift_trainer.evaluation.tables import method_table
+
+    folders = dict(named_path(text, "renders") for text in args.renders)
+    networks = load_networks(args)
+    result = compare_folders(args.truth, folders, networks, quiet=args.json)
+    notes = {name: f"{len(gone)} of {result.truths} missing" for name, gone in result.missing.items() if gone}
+    printed = [method_table(result.records, "Renders", notes=notes)]
+    if notes:
+        title = f"Renders: the {len(result.complete.where(method=next(iter(folders))))} views that every method has"
+        printed.append(method_table(result.complete, title))
+    found = {
+        "truths": result.truths,
+        "missing": result.missing,
+        "resized": result.resized,
+        "absent_metrics": list(networks.absent),
+        "tables": [table.json() for table in printed],
+    }
+    lines = [f"{name} lacks {', '.join(gone)}" for name, gone in result.missing.items() if gone]
+    lines += [f"{name}: resized {', '.join(names)}" for name, names in result.resized.items() if names]
+    write_report(args, "Headlift: renders against the truth", found, printed, lines)
+    finish(args, found, printed, lines)
+    return 0

@@ -1,0 +1,75 @@
+"""train editor, train clip: the shipped editing weights from generated heads."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from headlift.commands.session import Subparsers, add_command, emit, say
+
+
+def register_editor(kinds: Subparsers) -> None:
+    """Add the commands."""
+    editor = add_command(kinds, "editor", "mini's editing weights: a small CLIP, then the painter", train_editor)
+    clip = add_command(kinds, "clip", "only the small CLIP of the editing weights", train_clip)
+    for parser in (editor, clip):
+        parser.add_argument("--shards", type=Path, required=True, metavar="DIR", help="generated heads")
+        parser.add_argument(
+            "--out", type=Path, required=True, metavar="DIR", help="folder for everything; also to go on"
+        )
+        parser.add_argument(
+            "--reconstruction",
+            type=Path,
+            metavar="FILE",
+            help="checkpoint that they go with (default: the shipped mini)",
+        )
+        parser.add_argument("--clip-minutes", type=float, default=10.0, metavar="M", help="(default: 10)")
+        parser.add_argument("--size", default="mini", choices=["mini", "tiny"], help="of the model (default: mini)")
+        parser.add_argument("--seed", type=int, default=0)
+    editor.add_argument("--minutes", type=float, default=20.0, metavar="M", help="for the painter (default: 20)")
+
+
+def train_editor(args: argparse.Namespace) -> int:
+    """``headlift train editor``."""
+    from headlift_trainer.commands.eval_options import load_model
+    from headlift_trainer.editing import running
+
+    plan = running.EditPlan(args.clip_minutes, args.minutes, args.size, args.seed)
+    model = load_model(args.reconstruction)[1]
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        result = running.train_editor(
+            args.shards, args.out, model, plan,
+            say=lambda line: say(args, line), quiet=args.json, stop=lambda: bool(asked),
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return _report(args, dict(result.figures), result.finished)
+
+
+def train_clip(args: argparse.Namespace) -> int:
+    """``headlift train clip``."""
+    from headlift.errors import IncompatibleWeightsError
+    from headlift_trainer.commands.eval_options import load_model
+    from headlift_trainer.editing import running
+    from headlift_trainer.editing.data import pack_sets
+
+    model = load_model(args.reconstruction)[1]
+    net = model.encoder.headnet
+    if net is None:
+        raise IncompatibleWeightsError(f"The small CLIP reads HeadNet, and {model.config.name!r} has none.")
+    plan = running.EditPlan(args.clip_minutes, size=args.size, seed=args.seed)
+    train, held_out = pack_sets(args.shards, net, args.out / "packed")
+    _, figures, finished = running.train_clip(
+        train, held_out, net, args.out / "clip", plan, say=lambda line: say(args, line), quiet=args.json
+    )
+    return _report(args, figures, finished)
+
+
+def _report(args: argparse.Namespace, figures: dict[str, float], finished: bool) -> int:
+    lines = [f"{name:32} {value:g}" for name, value in figures.items()]
+    lines.append("done" if finished else "stopped; the same command goes on")
+    emit(args, {"finished": finished, "figures": figures}, "\n".join(lines))
+    return 0 if finished else 130

@@ -1,0 +1,134 @@
+"""From a folder to a data set: which one it is, and how the trainer's own loop reads it.
+
+Legend: S picture side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headlift.errors import FormatError, InvalidInputError
+from headlift_trainer.datasets.ava256 import Ava256
+from headlift_trainer.datasets.cafca import Cafca
+from headlift_trainer.datasets.ffhq import Ffhq
+from headlift_trainer.datasets.filters import FFHQ_SUBSET, Split
+from headlift_trainer.datasets.generated import SyntheticDataset
+from headlift_trainer.datasets.interface import HeadDataset
+from headlift_trainer.datasets.nersemble import Nersemble
+from headlift_trainer.datasets.rig import RigDataset
+from headlift_trainer.datasets.vfhq import Vfhq
+from headlift_trainer.datasets.wild import WildDataset
+from headlift_trainer.samples import Sample, Source
+
+_log = logging.getLogger(__name__)
+KINDS = ("nersemble", "cafca", "ffhq", "vfhq", "ava256", "synthetic")
+_SIGNS: tuple[tuple[str, str], ...] = (
+    ("synthetic", "head_*_*.npz"),
+    ("nersemble", "[0-9][0-9][0-9]/calibration"),
+    ("ava256", "*--*--*/decoder"),
+    ("cafca", "[0-9][0-9][0-9][0-9][0-9]/*_*/cameras_json"),
+    ("cafca", "*-*/[0-9][0-9][0-9][0-9][0-9]/*_*/cameras_json"),
+    ("ffhq", "images1024x1024"),
+    ("ffhq", "ffhq-dataset-v2.json"),
+    ("ffhq", "[0-9][0-9][0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9].png"),
+    ("vfhq", "Clip+*"),
+    ("vfhq", "*/Clip+*"),
+    ("vfhq", "*/*/Clip+*"),
+    ("nersemble", "[0-9][0-9][0-9]/sequences"),
+)
+_TRIES = 16
+
+
+def detect_kind(folder: Path) -> str:
+    """Which data set a folder holds, by its layout.
+
+    Raises:
+        FormatError: There is no such folder, or it looks like none of them.
+    """
+    if not folder.is_dir():
+        raise FormatError(f"There is no folder {folder.name}.")
+    for kind, pattern in _SIGNS:
+        if next(folder.glob(pattern), None) is not None:
+            return kind
+    raise FormatError(
+        f"{folder.name} looks like none of {', '.join(KINDS)}; name its kind, or give the folder above it."
+    )
+
+
+def open_dataset(
+    kind: str, folder: Path, *, size: int = 512, split: Split = "train", **options: Any
+) -> RigDataset | WildDataset | SyntheticDataset:
+    """A data set as training takes it.
+
+    Args:
+        kind: One of KINDS; "generated" is another word for synthetic.
+        folder: Its folder, in the published layout.
+        size: Side of the crops, pixels.
+        split: Which subjects.
+        options: What RigDataset, WildDataset or SyntheticDataset take beside these.
+
+    Raises:
+        InvalidInputError: No such kind.
+        FormatError: No such folder.
+    """
+    if not folder.is_dir():
+        raise FormatError(f"There is no folder {folder.name}.")
+    if kind in ("synthetic", "generated"):
+        return SyntheticDataset(folder, size=size, split=split, **options)
+    if kind == "ffhq":
+        return WildDataset(Ffhq(folder), size=size, split=split, **({"limit": FFHQ_SUBSET} | options))
+    if kind == "vfhq":
+        return WildDataset(Vfhq(folder), size=size, split=split, **options)
+    rigs = {"nersemble": Nersemble, "cafca": Cafca, "ava256": Ava256}
+    if kind not in rigs:
+        raise InvalidInputError(f"There is no data set {kind!r}; choose of {', '.join(KINDS)}.")
+    return RigDataset(rigs[kind](folder), size=size, split=split, **options)
+
+
+class DatasetSource:
+    """A data set as the trainer's loop draws from it (`headlift_trainer.samples.Source`)."""
+
+    def __init__(self, dataset: HeadDataset) -> None:
+        self.dataset = dataset
+        self.name = dataset.name
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def sample(self, generator: torch.Generator, views: int) -> Sample:
+        """A random item; a broken one is drawn anew.
+
+        Raises:
+            FormatError: Many in a row are broken.
+        """
+        seed = torch.randint(2**31, (2,), generator=generator).tolist()
+        rng = np.random.default_rng(seed)
+        for attempt in range(_TRIES):
+            try:
+                found = self.dataset.sample(int(rng.integers(len(self.dataset))), rng, views)
+                if found.camera is None or found.target_cameras is None:
+                    raise FormatError(f"{self.name}: {found.subject} has no camera; run `headlift data prepare`.")
+                return Sample(found.picture, found.camera, found.targets, found.target_cameras)
+            except FormatError as error:
+                if attempt == _TRIES - 1:
+                    raise
+                _log.warning("%s", error.message)
+        raise AssertionError
+
+
+def open_pair(kind: str, folder: Path, *, size: int = 512) -> tuple[Source, Source]:
+    """Training and held-out portraits, as `headlift_trainer.building.OPENERS` wants them."""
+    train, held_out = (DatasetSource(open_dataset(kind, folder, size=size, split=s)) for s in ("train", "validation"))
+    return train, held_out
+
+
+SOURCE_OPENERS: dict[str, Callable[[Path], tuple[Source, Source]]] = {
+    kind: partial(open_pair, kind) for kind in KINDS if kind != "synthetic"
+}

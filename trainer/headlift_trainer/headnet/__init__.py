@@ -1,0 +1,1 @@
+"""Training HeadNet on generated heads: `landmarks`, `data`, `augment`, `task`, `figures`."""
