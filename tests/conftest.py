@@ -14,6 +14,7 @@ from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoi
 from headlift.model.config import named_config
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import save_edit
+from headlift.model.map_words import SIDE, MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
@@ -44,9 +45,13 @@ def tiny_edit_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
     assert model.encoder.painter is not None
     for weight in model.encoder.painter.class_colors.parameters():
         weight.data *= 8  # so that looks differ by more than what counts as noise
-    style = StyleModel(config.style, Vocabulary(("hair", "red", "black", "long", "hat")), feature_width(net.config))
+    worn = (("hat", "none", ("bare",)), ("hat", "hat", ("hat",)))
+    words = Vocabulary(("hair", "red", "black", "long", "hat", "bare"), traits=worn)
+    style = StyleModel(config.style, words, feature_width(net.config))
+    outlines = MapWords()
+    outlines.worn[:, 0, : SIDE // 4] = 0.1  # a hat is the upper quarter of the picture
     path = tmp_path_factory.mktemp("weights") / "tiny_edit.safetensors"
-    save_edit(path, model, style, Provenance(description="random"))
+    save_edit(path, model, style, Provenance(description="random"), outlines=outlines)
     return path
 
 

@@ -144,6 +144,9 @@ class Settings:
     edit_weights: Path | None = _setting(
         None, "Weights of the editing network (safetensors); empty takes those that are shipped, where they are."
     )
+    clip_weights: Path | None = _setting(
+        None, "open_clip's weights (safetensors), for editing networks that take their looks from it."
+    )
     device: str = _setting("auto", "Where networks run: auto, cpu, cuda or cuda:N.")
     rasterizer: str = _setting("auto", "Splatting backend.", one_of=("auto", "gsplat", "native", "reference"))
     precision: str = _setting(

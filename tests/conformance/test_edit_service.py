@@ -231,6 +231,30 @@ def test_an_edited_head_tells_where_it_came_from(runtime, create, edit, segment,
     assert not runtime.edits.GetEditHistory(pb.GetEditHistoryRequest(head=head.name)).edits
 
 
+def test_words_that_are_shapes_are_painted_unless_the_map_is_to_be_kept(runtime, edit, segment):
+    head = edit("", "shapes", map=raw(face()), style=words("red hair"))
+    hat = np.where((np.arange(SIDE) < SIDE // 4)[:, None], np.uint8(16), face())  # what the tiny weights call a hat
+    hatted = edit(head, "shapes", style=words("black hat"))
+    assert np.array_equal(segment(hatted)[0], hat)
+    kept = edit(head, "shapes", style=words("black hat"), keep_map=True)
+    assert kept.edits[-1].keep_map
+    assert np.array_equal(segment(kept)[0], face())
+    half = edit(head, "shapes", style=words("hat", "red hair", weights=(0.4, 0.6)))
+    assert np.array_equal(segment(half)[0], face())
+    # What is painted in the same edit lies on top.
+    both = edit(head, "shapes", style=words("hat"), strokes=strokes(stroke(0, (0, 0), 300)))
+    assert (segment(both)[0][0, 0], segment(both)[0][0, -1]) == (0, 16)
+    bare = edit(hatted, "shapes", style=words("bare"))
+    assert not (segment(bare)[0] == 16).any()
+    # Done again to another head, words are painted into its own map.
+    other = edit("", "shapes", map=raw(face()[:, ::-1]), style=words("black hair"))
+    request = pb.ReplayEditsRequest(
+        parent="tenants/shapes", edits=hatted.edits[-1:], targets=[pb.ReplayTarget(head=other.name)]
+    )
+    (answer,) = runtime.edits.ReplayEdits(request)
+    assert np.array_equal(segment(answer.head)[0] == 16, hat == 16)
+
+
 def test_another_prompt_computes_only_what_it_changes(create, edit):
     head = create("prompting")
     first = edit(head, "prompting", style=words("red hair"))

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
-from headlift.edit.stage import Edit, EditOrder, load_edit
-from headlift.errors import InvalidInputError
+from headlift.edit.stage import Edit, EditOrder, SmallClip, load_edit
+from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.edit import EditModel
+from headlift.model.config import DecoderConfig, EncoderConfig, PercHeadConfig
+from headlift.model.edit import EditConfig, EditModel
 from headlift.model.edit_checkpoint import save_edit
-from headlift.model.style import StyleModel
+from headlift.model.map_words import SIDE, MapWords
+from headlift.model.perchead import PercHead
+from headlift.model.style import StyleModel, Vocabulary
 from headlift.model.types import Gaussians, Portrait
 
 CAMERA = orbit_camera(0.0, size=64)
@@ -160,3 +164,58 @@ def test_the_stage_loads_from_files(editor: tuple[EditModel, StyleModel], labels
     assert torch.allclose(loaded.embed_text("red hair"), style.embed_texts(["red hair"])[0], atol=1e-6)
     head = loaded(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
     assert len(head.validate()) == 512
+
+
+def test_words_that_are_shapes_are_painted_into_the_map(
+    editor: tuple[EditModel, StyleModel], stage: Edit, labels: Tensor
+) -> None:
+    model, style = editor
+    assert stage.paint_words(labels, "a hat", CAMERA) is labels  # weights without outlines
+    style.vocabulary = Vocabulary(("hat",), silent=("a",), traits=(("hat", "hat", ("a hat",)),))
+    outlines = MapWords()
+    outlines.worn[0, 0, : SIDE // 8, SIDE // 4 : SIDE // 2] = 0.1  # right of the middle, seen from the front
+    outlines.worn[1, 0, : SIDE // 8, : SIDE // 4] = 0.1
+    stage = Edit(model, SmallClip(style, model), "outlined", outlines)
+    front = stage.paint_words(labels, "a hat", CAMERA) == 16
+    assert front[0, 16:32].all()
+    assert int(front.sum()) == 8 * 16
+    left = stage.paint_words(labels, "a hat", orbit_camera(45.0, size=64)) == 16
+    right = stage.paint_words(labels, "a hat", orbit_camera(-45.0, size=64)) == 16
+    assert left[0, :16].all()
+    assert torch.equal(right, left.flip(-1))
+    assert stage.paint_words(labels, "nothing", CAMERA) is labels
+
+
+def test_models_of_the_papers_sizes_take_their_looks_from_clips_file(
+    editor: tuple[EditModel, StyleModel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    small = {
+        "embed_dim": 512,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: small if name == "ViT-B-32" else None)
+    save_file(
+        {k: v.contiguous().clone() for k, v in open_clip.CLIP(**small).state_dict().items()},
+        tmp_path / "clip.safetensors",
+    )
+    size = EncoderConfig(
+        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, backbone=None, backbone_layers=(), fusion_dim=32
+    )  # fmt: skip
+    decoder = DecoderConfig(dim=32, depth=2, num_heads=2, num_patches=32, gaussian_dim=8)
+    base = PercHeadConfig("paper", 64, size, decoder, None)
+    reconstruction = PercHead(base, editor[0].reconstruction.template)
+    model = EditModel(EditConfig("paper", base.name, size, "ViT-B-32"), reconstruction)
+    save_checkpoint(tmp_path / "base", reconstruction, Provenance())
+    save_edit(tmp_path / "edit", model, None, Provenance())
+    with pytest.raises(MissingWeightsError, match="HEADLIFT_CLIP_WEIGHTS"):
+        load_edit(tmp_path / "edit", reconstruction=tmp_path / "base")
+    loaded = load_edit(tmp_path / "edit", reconstruction=tmp_path / "base", clip=tmp_path / "clip.safetensors")
+    red = loaded.embed_text("red hair")
+    assert red.shape == (512,)
+    labels = torch.zeros(256, 256, dtype=torch.uint8)
+    labels[40:200, 60:180] = 2
+    head = loaded(EditOrder(orbit_camera(0.0, size=256), map=labels, style=red), nothing)
+    assert len(head.validate()) == 512
+    assert loaded.paint_words(labels, "a hat", CAMERA) is labels

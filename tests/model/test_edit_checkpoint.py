@@ -12,6 +12,7 @@ from headlift.model.checkpoint import Provenance
 from headlift.model.config import named_config
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import load_edit_weights, save_edit
+from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
@@ -45,6 +46,17 @@ def test_weights_words_and_provenance_come_back(model: EditModel, style: StyleMo
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(found.model.encoder.state_dict()[name], value.half().float()), name
     assert not any(p.requires_grad for p in found.model.parameters())
+
+
+def test_outlines_come_back_where_there_are_any(model: EditModel, style: StyleModel, tmp_path: Path) -> None:
+    outlines = MapWords()
+    outlines.hair.normal_()
+    save_edit(tmp_path / "with", model, style, Provenance(), outlines=outlines)
+    save_edit(tmp_path / "without", model, style, Provenance())
+    found = load_edit_weights(tmp_path / "with", model.reconstruction).outlines
+    assert found is not None
+    assert torch.equal(found.hair, outlines.hair.half().float())
+    assert load_edit_weights(tmp_path / "without", model.reconstruction).outlines is None
 
 
 def test_equal_weights_are_equal_files(model: EditModel, style: StyleModel, tmp_path: Path) -> None:

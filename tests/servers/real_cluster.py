@@ -7,8 +7,10 @@ is in no cluster.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +29,8 @@ from headlift.settings import child_environment, no_telemetry
 
 _ANSWER_S = 30
 _READY_S = 180.0
+_LISTENING_PORTS = (20_000, 32_000)  # below what Linux gives to outgoing connections
+_WITHOUT_MEMORY_S = 600  # as KubeRay gives workers; after Ray's own minute a busy machine would have lost its cluster
 
 
 class RealCluster:
@@ -48,7 +52,10 @@ class RealCluster:
                     "dashboard_agent_listen_port": self._ports[2],
                     "include_dashboard": True,
                     "redis_password": redis_password,
-                    "_system_config": {"worker_niceness": 0},
+                    "_system_config": {
+                        "worker_niceness": 0,
+                        "gcs_rpc_server_reconnect_timeout_s": _WITHOUT_MEMORY_S,
+                    },
                 },
             )
         finally:
@@ -74,12 +81,27 @@ class RealCluster:
         """End a worker's processes at once, replicas and all, as when a machine loses its power."""
         self._cluster.remove_node(self.workers[node_id], allow_graceful=False)
 
+    def kill_edge_node(self) -> None:
+        """End the node that edges join through: the head's, as it was the first. The cluster is of no use after it."""
+        self._cluster.head_node.kill_raylet()
+
     def restart_memory(self, pause_s: float) -> None:
-        """Kill what holds the cluster's memory, and start it again after a while: it reads Redis."""
+        """Kill what holds the cluster's memory, and start it again after a while: it reads Redis.
+
+        One that ends before it answers is started again, as whatever keeps a head's container running would do.
+        """
         head = self._cluster.head_node
         head.kill_gcs_server()
         time.sleep(pause_s)
         head.start_gcs_server()
+        begin = time.monotonic()
+        while not _listens(self._ports[0]):
+            if time.monotonic() - begin > _READY_S:
+                raise RuntimeError("The cluster's memory does not come back.")
+            if "gcs_server" not in dict(head.live_processes()):
+                head.kill_gcs_server(check_alive=False)
+                head.start_gcs_server()
+            time.sleep(0.2)
 
     def deploy(self, config: Mapping[str, Any]) -> None:
         """Hand in a configuration of Ray Serve."""
@@ -87,14 +109,11 @@ class RealCluster:
 
     def status(self) -> str:
         """Of the application; empty where there is none, or nobody answers."""
-        try:
-            return str(self._ask("GET")["applications"].get("headlift", {}).get("status", ""))
-        except (OSError, ValueError):
-            return ""
+        return str(self._application().get("status", ""))
 
     def replicas(self) -> dict[str, list[str]]:
-        """Node ids of every deployment's running replicas."""
-        deployments = self._ask("GET")["applications"]["headlift"]["deployments"]
+        """Node ids of every deployment's running replicas; empty where nobody answers."""
+        deployments = self._application().get("deployments", {})
         return {
             name: [r["node_id"] for r in one["replicas"] if r["state"] == "RUNNING"]
             for name, one in deployments.items()
@@ -103,6 +122,14 @@ class RealCluster:
     def close(self) -> None:
         """End everything."""
         self._cluster.shutdown()
+
+    def _application(self) -> dict[str, Any]:
+        # While the cluster's memory is away the dashboard answers 500, or not at all.
+        try:
+            application: dict[str, Any] = self._ask("GET")["applications"].get("headlift", {})
+        except (OSError, ValueError, RuntimeError):
+            return {}
+        return application
 
     def _ask(self, method: str, data: bytes | None = None) -> Any:
         from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
@@ -164,6 +191,14 @@ def real_cluster(redis_installed: None, tmp_path_factory: pytest.TempPathFactory
 
 
 def _free_port() -> int:
+    """One that no outgoing connection is ever given, so that it is still free after a while without a listener."""
+    while True:
+        port = random.randrange(*_LISTENING_PORTS)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+
+
+def _listens(port: int) -> bool:
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+        return one.connect_ex(("127.0.0.1", port)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -26,7 +27,7 @@ def until(condition, seconds=BACK_S):
 
 
 class Load:
-    """Threads that create heads and look at them; every creation is sent again until it is answered."""
+    """Threads that create heads and look at them; every call is sent again until it is answered or the load is over."""
 
     def __init__(self, stub, portrait, threads=3):
         self._stub, self._portrait = stub, portrait
@@ -45,6 +46,10 @@ class Load:
             thread.join()
 
     def _run(self):
+        with contextlib.suppress(_OverError):
+            self._go_on()
+
+    def _go_on(self):
         while not self._over.is_set():
             request_id = str(uuid.uuid4())
             creation = pb.CreateHeadRequest(parent="tenants/load", picture=self._portrait, request_id=request_id)
@@ -63,4 +68,9 @@ class Load:
                 self.words.append((error.details() or "").lower())
                 if error.code().name not in DOCUMENTED:
                     raise
-                time.sleep(0.1)
+                if self._over.wait(0.1):
+                    raise _OverError from None
+
+
+class _OverError(Exception):
+    """Nobody waits for the answer any more."""

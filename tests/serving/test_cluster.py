@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes, as a RayService has it: what is lost comes back, and no accepted head with it."""
 
+import json
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 # The first test waits for a cluster, six replicas and an edge, on a machine that may be busy with other things.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 READY_S = 600.0
+STAGES = {"Preprocess", "Reconstruct", "Render"}
 
 
 def config_of(replica_settings, weights=None):
@@ -31,16 +33,22 @@ def config_of(replica_settings, weights=None):
 
 
 @pytest.fixture(scope="module")
-def stub(real_cluster, replica_settings, tmp_path_factory):
-    """The API, answered by two replicas of each stage on two nodes."""
+def edge(real_cluster, replica_settings, tmp_path_factory):
+    """An edge before two replicas of each stage on two nodes."""
     real_cluster.deploy(config_of(replica_settings))
     until(lambda: real_cluster.status() == "RUNNING", READY_S)
     edge = RealEdge(real_cluster, tmp_path_factory.mktemp("edge"))
     try:
-        with grpc.insecure_channel(edge.address) as channel:
-            yield head_service_pb2_grpc.HeadServiceStub(channel)
+        yield edge
     finally:
         edge.close()
+
+
+@pytest.fixture(scope="module")
+def stub(edge):
+    """The API."""
+    with grpc.insecure_channel(edge.address) as channel:
+        yield head_service_pb2_grpc.HeadServiceStub(channel)
 
 
 def whole(stub, load):
@@ -55,7 +63,7 @@ def whole(stub, load):
 
 def test_every_stage_runs_on_every_worker_and_none_on_the_head(real_cluster, stub):
     replicas = real_cluster.replicas()
-    assert set(replicas) == {"Preprocess", "Reconstruct", "Render"}
+    assert set(replicas) == STAGES
     assert all(sorted(nodes) == sorted(real_cluster.workers) for nodes in replicas.values())
 
 
@@ -109,7 +117,14 @@ def test_a_node_that_dies_under_load_costs_no_head_and_a_new_one_takes_its_place
     assert whole(stub, load)
     # Ray gives a node half a minute to start, which on two cores under full load may not be enough.
     real_cluster.add_worker()
-    until(lambda: all(sorted(n) == sorted(real_cluster.workers) for n in real_cluster.replicas().values()), READY_S)
+    workers = sorted(real_cluster.workers)
+    until(lambda: [sorted(n) for n in real_cluster.replicas().values()] == [workers] * len(STAGES), READY_S)
     with Load(stub, portrait_png) as more:
         until(lambda: more.answered >= 4)
     assert whole(stub, more)
+
+
+def test_an_edge_whose_own_node_ends_leaves_with_the_reason(real_cluster, edge):
+    real_cluster.kill_edge_node()
+    assert edge.process.wait(READY_S) == 4
+    assert json.loads(edge.process.stdout.read())["error"]["reason"] == "NODE_LOST"

@@ -136,9 +136,9 @@ export const embedPicture = (file: Blob) =>
 
 /** Edit a head: `labels` with 255 for what stays, or null; `terms` null leaves the look. */
 export function edit(
-  id: string, labels: Uint8Array | null, terms: Term[] | null, strength: number, signal: AbortSignal,
+  id: string, labels: Uint8Array | null, terms: Term[] | null, strength: number, keepMap: boolean, signal: AbortSignal,
 ): Promise<{ head: Head; ignored_words: string[] }> {
-  const body = { labels: labels ? toBase64(labels) : null, style: terms ? { terms } : null, strength };
+  const body = { labels: labels ? toBase64(labels) : null, style: terms ? { terms } : null, strength, keep_map: keepMap };
   return json(`heads/${id}/edits`, posted(body, signal));
 }
 

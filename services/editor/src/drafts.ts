@@ -11,6 +11,7 @@ export interface Style {
   reference: Reference | null;
   mix: number; // share of the reference, 0..1
   strength: number; // 0..1
+  keepMap?: boolean; // words paint no shapes
 }
 export interface Work {
   labels: Uint8Array<ArrayBuffer>;

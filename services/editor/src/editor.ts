@@ -344,7 +344,7 @@ export class Editor {
     const { labels, style } = this.history.state;
     this.viewport.say("Updating", true);
     try {
-      const answer = await api.edit(head.id, difference(this.original, labels), termsOf(style), style.strength, computing.signal);
+      const answer = await api.edit(head.id, difference(this.original, labels), termsOf(style), style.strength, Boolean(style.keepMap), computing.signal);
       this.notePreview(answer.head.id);
       if (computing.signal.aborted) return void api.deleteHead(answer.head.id).catch(() => undefined);
       const old = this.preview;

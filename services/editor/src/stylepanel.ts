@@ -39,6 +39,7 @@ export class StylePanel {
   private readonly mix: HTMLInputElement;
   private readonly strength: HTMLInputElement;
   private readonly mixRow: HTMLElement;
+  private readonly shapes: HTMLInputElement;
   private readonly reference = h("div", { class: "reference" });
   private style: Style = NO_STYLE;
 
@@ -64,6 +65,7 @@ export class StylePanel {
     [this.mix, this.mixRow] = this.slider("Mix", "words", "picture", (mix) => this.change({ mix }));
     let strengthRow: HTMLElement;
     [this.strength, strengthRow] = this.slider("Strength", "as it was", "full", (strength) => this.change({ strength }));
+    this.shapes = h("input", { type: "checkbox", id: "shapes", onchange: () => this.change({ keepMap: !this.shapes.checked }) });
     this.fields.append(
       h("label", { for: "prompt", class: "label" }, "Describe the look"),
       this.prompt, this.hint, this.recent,
@@ -71,6 +73,7 @@ export class StylePanel {
         ...PRESETS.map(([name, text]) => h("button", { type: "button", class: "pill", title: text, onclick: () => this.say(text, true) }, name))),
       h("div", { class: "label" }, "Reference picture"), this.reference,
       this.mixRow, strengthRow,
+      h("label", { class: "check", for: "shapes", title: "Long, bald, hat, glasses: painted into the map" }, this.shapes, "Words may change shapes"),
       button({ text: "Reset style", icon: "reset", class: "quiet", onclick: () => this.change({ ...NO_STYLE }) }),
     );
     this.element = h("section", { class: "panel card style", "aria-label": "Style" }, h("h2", {}, "Style"), this.note, this.fields);
@@ -89,6 +92,7 @@ export class StylePanel {
     if (this.prompt.value.trim() !== style.prompt) this.prompt.value = style.prompt;
     this.mix.value = String(Math.round(style.mix * 100));
     this.strength.value = String(Math.round(style.strength * 100));
+    this.shapes.checked = !style.keepMap;
     this.mixRow.hidden = !(style.reference && style.prompt);
     this.showReference();
     this.showRecent();

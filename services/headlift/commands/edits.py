@@ -54,6 +54,7 @@ def _register_edit(subparsers: Subparsers) -> None:
     parser.add_argument("--style", metavar="HEAD|PICTURE", help="whose look to take: a stored head or a picture file")
     parser.add_argument("--mix", type=float, default=0.5, help="share of --style beside --prompt, 0..1 (default: 0.5)")
     parser.add_argument("--strength", type=float, metavar="S", help="how far to go from the head's own look, 0..1")
+    parser.add_argument("--keep-map", action="store_true", help="let words for shapes (long, bald, hat) change no map")
     parser.add_argument("--map", metavar="MAP.png", help="the geometry: labels 0..18, 255 where it stays as it is")
     parser.add_argument(
         "--strokes", metavar="FILE.json", help="strokes over the head's map, as Strokes in the contract"
@@ -93,7 +94,7 @@ def edit(args: argparse.Namespace) -> int:
         reference: Any = _head_or_picture(args.style) if args.style else None
         if isinstance(reference, str):
             reference = client.get_head(reference)
-        head = client.edit(
+        edited = client.edit(
             args.head,
             prompt=args.prompt,
             reference=reference,
@@ -101,12 +102,18 @@ def edit(args: argparse.Namespace) -> int:
             map=args.map,
             strokes=_read_strokes(args.strokes) if args.strokes else None,
             strength=args.strength,
+            keep_map=args.keep_map,
         )
+        head = edited.head
         if args.out and kind in PICTURES.values():
             write_file(Path(args.out), client.render(head, format=kind)[0].data)
         elif args.out:
             download(args, client, head, Path(args.out))
-    emit(args, head_dict(head), head_text(head) + (f"\n  wrote {args.out}" if args.out else ""))
+    text = head_text(head)
+    if edited.ignored_words:
+        text += f"\n  not understood: {', '.join(edited.ignored_words)}"
+    facts = head_dict(head) | {"ignored_words": list(edited.ignored_words)}
+    emit(args, facts, text + (f"\n  wrote {args.out}" if args.out else ""))
     return 0
 
 

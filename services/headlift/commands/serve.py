@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headlift.commands.session import Subparsers, add_command, say, settings_of
-from headlift.errors import InvalidInputError
+from headlift.errors import InvalidInputError, StageUnavailableError
 from headlift.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headlift.serving.embedded import EmbeddedServer
     from headlift.telemetry.exposition import MetricsServer
     from headlift.web.server import WebServer
+
+_WATCH_S = 5.0
 
 
 def register(subparsers: Subparsers) -> None:
@@ -86,9 +88,21 @@ async def _serve(
             print(json.dumps(told) if as_json else line, flush=True)
             if fetched is not None:
                 fetched.serving = True
+            cut_off = asyncio.create_task(_watch(computing, leave))
             await leave.wait()
             if fetched is not None:
                 fetched.serving = False  # before the port closes: whoever balances load looks away first
+            cut_off.cancel()
+    if computing is not None and computing.lost():
+        raise StageUnavailableError("The Ray node beside this server has ended; start both again.", reason="NODE_LOST")
+
+
+async def _watch(computing: Computing | None, leave: asyncio.Event) -> None:
+    """Leave once the stages can never be reached again: only a new process can, and whoever restarts it must know."""
+    while computing is not None and not leave.is_set():
+        await asyncio.sleep(_WATCH_S)
+        if await asyncio.to_thread(computing.lost):
+            leave.set()
 
 
 def _web(settings: Settings, server: EmbeddedServer, private: Path) -> WebServer:

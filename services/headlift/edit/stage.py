@@ -6,7 +6,7 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.edit.difference import apply_difference
-from headlift.errors import IncompatibleWeightsError, InvalidInputError
+from headlift.errors import IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.edit import EditModel
 from headlift.model.edit_checkpoint import load_edit_weights
+from headlift.model.map_words import MapWords
 from headlift.model.style import StyleModel, picture_features
 from headlift.model.types import Cameras, Gaussians, Portrait
 
@@ -65,6 +66,10 @@ class Embedder(Protocol):
         """Words that mean nothing to it; none for networks that read letters."""
         ...
 
+    def named(self, text: str) -> Mapping[str, str]:
+        """What a text surely names, such as hair length: long; none for networks that read letters."""
+        ...
+
 
 class SmallClip:
     """The CLIP of our own, with the HeadNet that its picture tower stands on."""
@@ -92,6 +97,11 @@ class SmallClip:
         """See ``Embedder``."""
         return self._style.vocabulary.read(text)[1]
 
+    def named(self, text: str) -> Mapping[str, str]:
+        """See ``Embedder``."""
+        vocabulary = self._style.vocabulary
+        return {group: vocabulary.traits[row][1] for group, row in vocabulary.named(text).items()}
+
 
 class Edit:
     """The stage. Its answers depend on its arguments alone; safe to call from several threads.
@@ -102,8 +112,11 @@ class Edit:
         style_dim: D, numbers of a look.
     """
 
-    def __init__(self, model: EditModel, embedder: Embedder, fingerprint: str) -> None:
+    def __init__(
+        self, model: EditModel, embedder: Embedder, fingerprint: str, outlines: MapWords | None = None
+    ) -> None:
         self.fingerprint = fingerprint
+        self._outlines = outlines
         self.map_size = model.config.map_size
         self.style_dim = model.config.style_dim
         self._model, self._embedder = model, embedder
@@ -150,6 +163,27 @@ class Edit:
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that it does not know, in lower case."""
         return self._embedder.unknown_words(text)
+
+    def paint_words(self, labels: Tensor, text: str, camera: Cameras, strength: float = 1.0) -> Tensor:
+        """The map with the shapes that words name painted in: hair of another length, a hat, glasses.
+
+        Args:
+            labels: [H, H] uint8.
+            text: Plain English; what is no shape, or not known, is passed over.
+            camera: That the map is seen by, C = 1.
+            strength: How far to go, 0..1.
+
+        Returns:
+            [H, H] uint8; ``labels`` itself where nothing changes.
+        """
+        named = {} if self._outlines is None else self._embedder.named(text)
+        if self._outlines is None or not named:
+            return labels
+        forward = camera.viewmats[0, 2, :3]
+        yaw = math.degrees(math.atan2(-float(forward[0]), -float(forward[2])))
+        before = labels.numpy()
+        after = self._outlines.paint(before, named, yaw, strength)
+        return labels if after is before else torch.from_numpy(after)
 
     def embed_picture(self, portrait: Portrait) -> Tensor:
         """The look [D] of a portrait, unit."""
@@ -235,13 +269,16 @@ class Edit:
         return code
 
 
-def load_edit(path: Path, device: torch.device | str = "cpu", reconstruction: Path | None = None) -> Edit:
+def load_edit(
+    path: Path, device: torch.device | str = "cpu", reconstruction: Path | None = None, clip: Path | None = None
+) -> Edit:
     """The stage from files.
 
     Args:
         path: Editing weights.
         device: Where it runs.
         reconstruction: The checkpoint that the weights go with; None takes the mini that is shipped.
+        clip: open_clip's weights, for editing models of the paper's sizes, which take their looks from them.
 
     Raises:
         WeightsError: A file cannot be used, or they do not belong together.
@@ -250,13 +287,21 @@ def load_edit(path: Path, device: torch.device | str = "cpu", reconstruction: Pa
     perchead, _ = load_checkpoint(base)
     found = load_edit_weights(path, perchead.to(device).eval().requires_grad_(False))
     model = found.model.to(device)
-    if found.style is None:
-        raise IncompatibleWeightsError(
-            f"{path.name} takes its looks from open_clip's {found.model.config.clip}; build the stage with "
-            "headlift.pretrained.clip."
-        )
-    digest = hashlib.sha256((weights_hash(path) + weights_hash(base)).encode()).hexdigest()
-    return Edit(model, SmallClip(found.style.to(device), model), digest)
+    files = [path, base]
+    if found.style is not None:
+        embedder: Embedder = SmallClip(found.style.to(device), model)
+    else:
+        if clip is None:
+            raise MissingWeightsError(
+                f"{path.name} takes its looks from open_clip's {model.config.clip}; name its file with "
+                "HEADLIFT_CLIP_WEIGHTS."
+            )
+        from headlift.pretrained.clip import load_clip
+
+        embedder = load_clip(clip, model.config.clip or "", device)
+        files.append(clip)
+    digest = hashlib.sha256("".join(map(weights_hash, files)).encode()).hexdigest()
+    return Edit(model, embedder, digest, found.outlines)
 
 
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Weights of editing models: one safetensors file beside the reconstruction checkpoint that it goes with.
 
-It holds the editing encoder, the small CLIP with its vocabulary where the model has one, and the reconstruction's
-decoder only where that was fine-tuned. HeadNet stays in the reconstruction checkpoint; its digest is kept, because the
-small CLIP reads its features and means nothing with another.
+It holds the editing encoder, the small CLIP with its vocabulary where the model has one, outlines for words that are
+shapes, and the reconstruction's decoder only where that was fine-tuned. HeadNet stays in the reconstruction checkpoint;
+its digest is kept, because the small CLIP reads its features and means nothing with another.
 """
 
 from __future__ import annotations
@@ -22,20 +22,29 @@ from torch import Tensor
 from headlift.errors import CorruptWeightsError, HeadliftError, IncompatibleWeightsError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, tensors_digest
 from headlift.model.edit import EditConfig, EditModel
+from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 
 FORMAT = "headlift.edit.v1"
-_ENCODER, _STYLE, _TUNED = "encoder.", "style.", "reconstruction."
+_ENCODER, _STYLE, _OUTLINES, _TUNED = "encoder.", "style.", "outlines.", "reconstruction."
 
 
 @dataclass(frozen=True)
 class EditWeights:
-    """An editing model, its small CLIP (None where the config names open_clip's), and where both come from."""
+    """An editing model, and what comes with it.
+
+    Attributes:
+        model: Around the reconstruction model that was given.
+        style: The small CLIP; None where the config names open_clip's.
+        provenance: Where all come from.
+        outlines: For words that are shapes; None where words are looks alone.
+    """
 
     model: EditModel
     style: StyleModel | None
     provenance: Provenance
+    outlines: MapWords | None = None
 
 
 def save_edit(
@@ -44,6 +53,7 @@ def save_edit(
     style: StyleModel | None,
     provenance: Provenance,
     *,
+    outlines: MapWords | None = None,
     tuned: bool = False,
     dtype: torch.dtype = torch.float16,
 ) -> str:
@@ -54,6 +64,7 @@ def save_edit(
         model: Its encoder is written.
         style: The small CLIP, for models that have one.
         provenance: Where the weights come from.
+        outlines: For words that are shapes.
         tuned: Write the reconstruction's decoder too, because it was fine-tuned.
         dtype: Of the tensors in the file.
 
@@ -64,6 +75,8 @@ def save_edit(
     parts: list[tuple[str, Mapping[str, Tensor]]] = [(_ENCODER, model.encoder.state_dict())]
     if style is not None:
         parts.append((_STYLE, style.state_dict()))
+    if outlines is not None:
+        parts.append((_OUTLINES, outlines.state_dict()))
     if tuned:
         parts.append((_TUNED, model.reconstruction.decoder.state_dict(prefix="decoder.")))
     tensors = {
@@ -119,11 +132,12 @@ def load_edit_weights(path: Path | str, reconstruction: PercHead) -> EditWeights
     try:
         model.encoder.load_state_dict(_under(_ENCODER, tensors))
         style = None if config.style is None else _style(config, words, reconstruction, _under(_STYLE, tensors))
+        outlines = _outlines(_under(_OUTLINES, tensors))
         if tuned := _under(_TUNED, tensors):
             reconstruction.load_state_dict(tuned, strict=False)
     except (RuntimeError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} does not hold the tensors of its own config.") from error
-    return EditWeights(model.eval().requires_grad_(False), style, provenance)
+    return EditWeights(model.eval().requires_grad_(False), style, provenance, outlines)
 
 
 def headnet_digest(model: PercHead) -> str:
@@ -152,6 +166,14 @@ def _style(
     style = StyleModel(config.style, vocabulary, feature_width(headnet))
     style.load_state_dict(tensors)
     return style.eval().requires_grad_(False)
+
+
+def _outlines(tensors: dict[str, Tensor]) -> MapWords | None:
+    if not tensors:
+        return None
+    outlines = MapWords()
+    outlines.load_state_dict(tensors)
+    return outlines
 
 
 def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

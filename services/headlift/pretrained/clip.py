@@ -57,6 +57,10 @@ class Clip:
         """None: CLIP reads pieces of words."""
         return []
 
+    def named(self, text: str) -> Mapping[str, str]:
+        """Nothing: CLIP keeps no list."""
+        return {}
+
     def _embed_texts(self, texts: list[str]) -> Tensor:
         found: Tensor = self._network.encode_text(self._tokenizer(texts).to(self._device), normalize=True)
         return found.float().cpu()

@@ -83,6 +83,7 @@ class Computing:
         close: Lets go of everything.
         current: What is known about the network as things stand, where weights may change; else ``network``.
         settled: Whether all that computes agrees with it. What is computed meanwhile is not remembered.
+        lost: Whether this process is cut off from the stages for good, so that only another process could reach them.
     """
 
     look: Look
@@ -97,6 +98,7 @@ class Computing:
     close: Callable[[], None]
     current: Callable[[], Network] | None = None
     settled: Callable[[], bool] = lambda: True
+    lost: Callable[[], bool] = lambda: False
 
 
 def compose(settings: Settings, blobs: BlobStore | None = None, computing: Computing | None = None) -> Service:

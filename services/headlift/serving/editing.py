@@ -56,7 +56,11 @@ def segmenting(settings: Settings) -> Segment:
 
 def loading(settings: Settings) -> Callable[[], EditStage]:
     """The editing network, loaded by the first call."""
-    return once(lambda: load_edit(edit_weights_path(settings), device_of(settings.device), weights_path(settings)))
+    return once(
+        lambda: load_edit(
+            edit_weights_path(settings), device_of(settings.device), weights_path(settings), settings.clip_weights
+        )
+    )
 
 
 def once(load: Callable[[], T]) -> Callable[[], T]:

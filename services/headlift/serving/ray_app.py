@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -306,7 +307,34 @@ def computing(topology: str, name: str = APP) -> Computing:
         close=known.close,
         current=known.current,
         settled=known.settled,
+        lost=_raylet_gone(),
     )
+
+
+def _raylet_gone() -> Callable[[], bool]:
+    """Whether the raylet that this process joined the cluster through has ended; Ray itself never says.
+
+    It is asked at its own port, because the cluster's memory may be away and come back.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    raylets = {
+        n["NodeID"]: (str(n["NodeManagerAddress"]), int(n["NodeManagerPort"]))
+        for n in _untyped(ray).nodes()
+        if n["Alive"]
+    }
+    if here not in raylets:  # a client of Ray, whose own connection tells
+        return lambda: False
+
+    def gone() -> bool:
+        try:
+            socket.create_connection(raylets[here], _DESCRIBE_S).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:  # out of files, say, which passes
+            return False
+        return False
+
+    return gone
 
 
 def _described(handle: DeploymentHandle[Any]) -> dict[str, Any]:

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16headlift/v1/edit.proto\x12\x0bheadlift.v1\"V\n\x08LabelMap\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.headlift.v1.LabelMapFormat\x12\x0f\n\x07side_px\x18\x03 \x01(\x05\"`\n\x06Stroke\x12\r\n\x05label\x18\x01 \x01(\x05\x12\x0e\n\x06points\x18\x02 \x03(\x11\x12\x0e\n\x06radius\x18\x03 \x01(\x05\x12\'\n\x05shape\x18\x04 \x01(\x0e\x32\x18.headlift.v1.StrokeShape\"/\n\x07Strokes\x12$\n\x07strokes\x18\x01 \x03(\x0b\x32\x13.headlift.v1.Stroke\".\n\x05Style\x12%\n\x05terms\x18\x01 \x03(\x0b\x32\x16.headlift.v1.StyleTerm\"\x9a\x01\n\tStyleTerm\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07picture\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x04head\x18\x03 \x01(\tH\x00\x12\x30\n\tembedding\x18\x04 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbeddingH\x00\x12\x13\n\x06weight\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06sourceB\t\n\x07_weight\"K\n\x0eStyleEmbedding\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x16\n\x0epicture_sha256\x18\x03 \x01(\t\"\xa8\x01\n\x04\x45\x64it\x12$\n\x03map\x18\x01 \x01(\x0b\x32\x15.headlift.v1.LabelMapH\x00\x12\'\n\x07strokes\x18\x02 \x01(\x0b\x32\x14.headlift.v1.StrokesH\x00\x12!\n\x05style\x18\x03 \x01(\x0b\x32\x12.headlift.v1.Style\x12\x15\n\x08strength\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08geometryB\x0b\n\t_strength*f\n\x0eLabelMapFormat\x12 \n\x1cLABEL_MAP_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_MAP_FORMAT_PNG\x10\x01\x12\x18\n\x14LABEL_MAP_FORMAT_RAW\x10\x02*p\n\x0bStrokeShape\x12\x1c\n\x18STROKE_SHAPE_UNSPECIFIED\x10\x00\x12\x15\n\x11STROKE_SHAPE_LINE\x10\x01\x12\x15\n\x11STROKE_SHAPE_AREA\x10\x02\x12\x15\n\x11STROKE_SHAPE_FILL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16headlift/v1/edit.proto\x12\x0bheadlift.v1\"V\n\x08LabelMap\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.headlift.v1.LabelMapFormat\x12\x0f\n\x07side_px\x18\x03 \x01(\x05\"`\n\x06Stroke\x12\r\n\x05label\x18\x01 \x01(\x05\x12\x0e\n\x06points\x18\x02 \x03(\x11\x12\x0e\n\x06radius\x18\x03 \x01(\x05\x12\'\n\x05shape\x18\x04 \x01(\x0e\x32\x18.headlift.v1.StrokeShape\"/\n\x07Strokes\x12$\n\x07strokes\x18\x01 \x03(\x0b\x32\x13.headlift.v1.Stroke\".\n\x05Style\x12%\n\x05terms\x18\x01 \x03(\x0b\x32\x16.headlift.v1.StyleTerm\"\x9a\x01\n\tStyleTerm\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07picture\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x04head\x18\x03 \x01(\tH\x00\x12\x30\n\tembedding\x18\x04 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbeddingH\x00\x12\x13\n\x06weight\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06sourceB\t\n\x07_weight\"K\n\x0eStyleEmbedding\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x16\n\x0epicture_sha256\x18\x03 \x01(\t\"\xba\x01\n\x04\x45\x64it\x12$\n\x03map\x18\x01 \x01(\x0b\x32\x15.headlift.v1.LabelMapH\x00\x12\'\n\x07strokes\x18\x02 \x01(\x0b\x32\x14.headlift.v1.StrokesH\x00\x12!\n\x05style\x18\x03 \x01(\x0b\x32\x12.headlift.v1.Style\x12\x15\n\x08strength\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08keep_map\x18\x05 \x01(\x08\x42\n\n\x08geometryB\x0b\n\t_strength*f\n\x0eLabelMapFormat\x12 \n\x1cLABEL_MAP_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_MAP_FORMAT_PNG\x10\x01\x12\x18\n\x14LABEL_MAP_FORMAT_RAW\x10\x02*p\n\x0bStrokeShape\x12\x1c\n\x18STROKE_SHAPE_UNSPECIFIED\x10\x00\x12\x15\n\x11STROKE_SHAPE_LINE\x10\x01\x12\x15\n\x11STROKE_SHAPE_AREA\x10\x02\x12\x15\n\x11STROKE_SHAPE_FILL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headlift.v1.edit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LABELMAPFORMAT']._serialized_start=727
-  _globals['_LABELMAPFORMAT']._serialized_end=829
-  _globals['_STROKESHAPE']._serialized_start=831
-  _globals['_STROKESHAPE']._serialized_end=943
+  _globals['_LABELMAPFORMAT']._serialized_start=745
+  _globals['_LABELMAPFORMAT']._serialized_end=847
+  _globals['_STROKESHAPE']._serialized_start=849
+  _globals['_STROKESHAPE']._serialized_end=961
   _globals['_LABELMAP']._serialized_start=39
   _globals['_LABELMAP']._serialized_end=125
   _globals['_STROKE']._serialized_start=127
@@ -48,5 +48,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STYLEEMBEDDING']._serialized_start=479
   _globals['_STYLEEMBEDDING']._serialized_end=554
   _globals['_EDIT']._serialized_start=557
-  _globals['_EDIT']._serialized_end=725
+  _globals['_EDIT']._serialized_end=743
 # @@protoc_insertion_point(module_scope)

@@ -284,8 +284,11 @@ class Edit(_message.Message):
     STROKES_FIELD_NUMBER: _builtins.int
     STYLE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    KEEP_MAP_FIELD_NUMBER: _builtins.int
     strength: _builtins.float
     """How far from the look before (0) to style (1) the step goes; absent is 1."""
+    keep_map: _builtins.bool
+    """As in EditHeadRequest."""
     @_builtins.property
     def map(self) -> Global___LabelMap:
         """Labels that were painted, 255 where nothing was. Without a parent: the whole map."""
@@ -305,10 +308,11 @@ class Edit(_message.Message):
         strokes: Global___Strokes | None = ...,
         style: Global___Style | None = ...,
         strength: _builtins.float | None = ...,
+        keep_map: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "geometry", b"geometry", "map", b"map", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "geometry", b"geometry", "map", b"map", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "geometry", b"geometry", "keep_map", b"keep_map", "map", b"map", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015

@@ -30,15 +30,15 @@ from headlift.v1 import head_service_pb2 as headlift_dot_v1_dot_head__service__p
 from headlift.v1 import picture_pb2 as headlift_dot_v1_dot_picture__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadlift/v1/edit_service.proto\x12\x0bheadlift.v1\x1a\x19google/protobuf/any.proto\x1a\x18headlift/v1/camera.proto\x1a\x16headlift/v1/edit.proto\x1a\x16headlift/v1/head.proto\x1a\x1eheadlift/v1/head_service.proto\x1a\x19headlift/v1/picture.proto\"\x99\x01\n\x16SegmentPortraitRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x04head\x18\x02 \x01(\tH\x00\x12\x11\n\x07picture\x18\x03 \x01(\x0cH\x00\x12\x15\n\rwith_portrait\x18\x04 \x01(\x08\x12+\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x1b.headlift.v1.LabelMapFormatB\x08\n\x06source\"\xfb\x01\n\x17SegmentPortraitResponse\x12\"\n\x03map\x18\x01 \x01(\x0b\x32\x15.headlift.v1.LabelMap\x12\x12\n\nconfidence\x18\x02 \x01(\x0c\x12\'\n\x06\x63\x61mera\x18\x03 \x01(\x0b\x32\x17.headlift.v1.MatrixPose\x12&\n\x08portrait\x18\x04 \x01(\x0b\x32\x14.headlift.v1.Picture\x12&\n\x06origin\x18\x05 \x01(\x0e\x32\x16.headlift.v1.MapOrigin\x12/\n\rstage_timings\x18\x06 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"F\n\x11\x45mbedStyleRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12!\n\x05style\x18\x02 \x01(\x0b\x32\x12.headlift.v1.Style\"\x8c\x01\n\x12\x45mbedStyleResponse\x12.\n\tembedding\x18\x01 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbedding\x12\x15\n\rignored_words\x18\x02 \x03(\t\x12/\n\rstage_timings\x18\x03 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"\x92\x02\n\x0f\x45\x64itHeadRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\t\x12$\n\x03map\x18\x03 \x01(\x0b\x32\x15.headlift.v1.LabelMapH\x00\x12\'\n\x07strokes\x18\x04 \x01(\x0b\x32\x14.headlift.v1.StrokesH\x00\x12!\n\x05style\x18\x05 \x01(\x0b\x32\x12.headlift.v1.Style\x12\x15\n\x08strength\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12+\n\ndurability\x18\x08 \x01(\x0e\x32\x17.headlift.v1.DurabilityB\n\n\x08geometryB\x0b\n\t_strength\"J\n\x10\x45\x64itHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\x12\x15\n\rignored_words\x18\x02 \x03(\t\"%\n\x15GetEditHistoryRequest\x12\x0c\n\x04head\x18\x01 \x01(\t\"\xc2\x01\n\x16GetEditHistoryResponse\x12 \n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x11.headlift.v1.Edit\x12\r\n\x05heads\x18\x02 \x03(\t\x12\"\n\x03map\x18\x03 \x01(\x0b\x32\x15.headlift.v1.LabelMap\x12\'\n\x06\x63\x61mera\x18\x04 \x01(\x0b\x32\x17.headlift.v1.MatrixPose\x12*\n\x05style\x18\x05 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbedding\"\xc3\x01\n\x12ReplayEditsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12 \n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x11.headlift.v1.Edit\x12*\n\x07targets\x18\x04 \x03(\x0b\x32\x19.headlift.v1.ReplayTarget\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12+\n\ndurability\x18\x06 \x01(\x0e\x32\x17.headlift.v1.Durability\";\n\x0cReplayTarget\x12\x0e\n\x04head\x18\x01 \x01(\tH\x00\x12\x11\n\x07picture\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06target\"\x84\x01\n\x13ReplayEditsResponse\x12\x14\n\x0ctarget_index\x18\x01 \x01(\x05\x12!\n\x04head\x18\x02 \x01(\x0b\x32\x11.headlift.v1.HeadH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.headlift.v1.ReplayErrorH\x00\x42\t\n\x07outcome\"S\n\x0bReplayError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any*m\n\tMapOrigin\x12\x1a\n\x16MAP_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13MAP_ORIGIN_PORTRAIT\x10\x01\x12\x13\n\x0fMAP_ORIGIN_HEAD\x10\x02\x12\x16\n\x12MAP_ORIGIN_PAINTED\x10\x03\x32\xb2\x03\n\x0b\x45\x64itService\x12\\\n\x0fSegmentPortrait\x12#.headlift.v1.SegmentPortraitRequest\x1a$.headlift.v1.SegmentPortraitResponse\x12M\n\nEmbedStyle\x12\x1e.headlift.v1.EmbedStyleRequest\x1a\x1f.headlift.v1.EmbedStyleResponse\x12G\n\x08\x45\x64itHead\x12\x1c.headlift.v1.EditHeadRequest\x1a\x1d.headlift.v1.EditHeadResponse\x12Y\n\x0eGetEditHistory\x12\".headlift.v1.GetEditHistoryRequest\x1a#.headlift.v1.GetEditHistoryResponse\x12R\n\x0bReplayEdits\x12\x1f.headlift.v1.ReplayEditsRequest\x1a .headlift.v1.ReplayEditsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadlift/v1/edit_service.proto\x12\x0bheadlift.v1\x1a\x19google/protobuf/any.proto\x1a\x18headlift/v1/camera.proto\x1a\x16headlift/v1/edit.proto\x1a\x16headlift/v1/head.proto\x1a\x1eheadlift/v1/head_service.proto\x1a\x19headlift/v1/picture.proto\"\x99\x01\n\x16SegmentPortraitRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x04head\x18\x02 \x01(\tH\x00\x12\x11\n\x07picture\x18\x03 \x01(\x0cH\x00\x12\x15\n\rwith_portrait\x18\x04 \x01(\x08\x12+\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x1b.headlift.v1.LabelMapFormatB\x08\n\x06source\"\xfb\x01\n\x17SegmentPortraitResponse\x12\"\n\x03map\x18\x01 \x01(\x0b\x32\x15.headlift.v1.LabelMap\x12\x12\n\nconfidence\x18\x02 \x01(\x0c\x12\'\n\x06\x63\x61mera\x18\x03 \x01(\x0b\x32\x17.headlift.v1.MatrixPose\x12&\n\x08portrait\x18\x04 \x01(\x0b\x32\x14.headlift.v1.Picture\x12&\n\x06origin\x18\x05 \x01(\x0e\x32\x16.headlift.v1.MapOrigin\x12/\n\rstage_timings\x18\x06 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"F\n\x11\x45mbedStyleRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12!\n\x05style\x18\x02 \x01(\x0b\x32\x12.headlift.v1.Style\"\x8c\x01\n\x12\x45mbedStyleResponse\x12.\n\tembedding\x18\x01 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbedding\x12\x15\n\rignored_words\x18\x02 \x03(\t\x12/\n\rstage_timings\x18\x03 \x03(\x0b\x32\x18.headlift.v1.StageTiming\"\xa4\x02\n\x0f\x45\x64itHeadRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\t\x12$\n\x03map\x18\x03 \x01(\x0b\x32\x15.headlift.v1.LabelMapH\x00\x12\'\n\x07strokes\x18\x04 \x01(\x0b\x32\x14.headlift.v1.StrokesH\x00\x12!\n\x05style\x18\x05 \x01(\x0b\x32\x12.headlift.v1.Style\x12\x15\n\x08strength\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12+\n\ndurability\x18\x08 \x01(\x0e\x32\x17.headlift.v1.Durability\x12\x10\n\x08keep_map\x18\t \x01(\x08\x42\n\n\x08geometryB\x0b\n\t_strength\"J\n\x10\x45\x64itHeadResponse\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.headlift.v1.Head\x12\x15\n\rignored_words\x18\x02 \x03(\t\"%\n\x15GetEditHistoryRequest\x12\x0c\n\x04head\x18\x01 \x01(\t\"\xc2\x01\n\x16GetEditHistoryResponse\x12 \n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x11.headlift.v1.Edit\x12\r\n\x05heads\x18\x02 \x03(\t\x12\"\n\x03map\x18\x03 \x01(\x0b\x32\x15.headlift.v1.LabelMap\x12\'\n\x06\x63\x61mera\x18\x04 \x01(\x0b\x32\x17.headlift.v1.MatrixPose\x12*\n\x05style\x18\x05 \x01(\x0b\x32\x1b.headlift.v1.StyleEmbedding\"\xc3\x01\n\x12ReplayEditsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12 \n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x11.headlift.v1.Edit\x12*\n\x07targets\x18\x04 \x03(\x0b\x32\x19.headlift.v1.ReplayTarget\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12+\n\ndurability\x18\x06 \x01(\x0e\x32\x17.headlift.v1.Durability\";\n\x0cReplayTarget\x12\x0e\n\x04head\x18\x01 \x01(\tH\x00\x12\x11\n\x07picture\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06target\"\x84\x01\n\x13ReplayEditsResponse\x12\x14\n\x0ctarget_index\x18\x01 \x01(\x05\x12!\n\x04head\x18\x02 \x01(\x0b\x32\x11.headlift.v1.HeadH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.headlift.v1.ReplayErrorH\x00\x42\t\n\x07outcome\"S\n\x0bReplayError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any*m\n\tMapOrigin\x12\x1a\n\x16MAP_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13MAP_ORIGIN_PORTRAIT\x10\x01\x12\x13\n\x0fMAP_ORIGIN_HEAD\x10\x02\x12\x16\n\x12MAP_ORIGIN_PAINTED\x10\x03\x32\xb2\x03\n\x0b\x45\x64itService\x12\\\n\x0fSegmentPortrait\x12#.headlift.v1.SegmentPortraitRequest\x1a$.headlift.v1.SegmentPortraitResponse\x12M\n\nEmbedStyle\x12\x1e.headlift.v1.EmbedStyleRequest\x1a\x1f.headlift.v1.EmbedStyleResponse\x12G\n\x08\x45\x64itHead\x12\x1c.headlift.v1.EditHeadRequest\x1a\x1d.headlift.v1.EditHeadResponse\x12Y\n\x0eGetEditHistory\x12\".headlift.v1.GetEditHistoryRequest\x1a#.headlift.v1.GetEditHistoryResponse\x12R\n\x0bReplayEdits\x12\x1f.headlift.v1.ReplayEditsRequest\x1a .headlift.v1.ReplayEditsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headlift.v1.edit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MAPORIGIN']._serialized_start=1900
-  _globals['_MAPORIGIN']._serialized_end=2009
+  _globals['_MAPORIGIN']._serialized_start=1918
+  _globals['_MAPORIGIN']._serialized_end=2027
   _globals['_SEGMENTPORTRAITREQUEST']._serialized_start=208
   _globals['_SEGMENTPORTRAITREQUEST']._serialized_end=361
   _globals['_SEGMENTPORTRAITRESPONSE']._serialized_start=364
@@ -48,21 +48,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDSTYLERESPONSE']._serialized_start=690
   _globals['_EMBEDSTYLERESPONSE']._serialized_end=830
   _globals['_EDITHEADREQUEST']._serialized_start=833
-  _globals['_EDITHEADREQUEST']._serialized_end=1107
-  _globals['_EDITHEADRESPONSE']._serialized_start=1109
-  _globals['_EDITHEADRESPONSE']._serialized_end=1183
-  _globals['_GETEDITHISTORYREQUEST']._serialized_start=1185
-  _globals['_GETEDITHISTORYREQUEST']._serialized_end=1222
-  _globals['_GETEDITHISTORYRESPONSE']._serialized_start=1225
-  _globals['_GETEDITHISTORYRESPONSE']._serialized_end=1419
-  _globals['_REPLAYEDITSREQUEST']._serialized_start=1422
-  _globals['_REPLAYEDITSREQUEST']._serialized_end=1617
-  _globals['_REPLAYTARGET']._serialized_start=1619
-  _globals['_REPLAYTARGET']._serialized_end=1678
-  _globals['_REPLAYEDITSRESPONSE']._serialized_start=1681
-  _globals['_REPLAYEDITSRESPONSE']._serialized_end=1813
-  _globals['_REPLAYERROR']._serialized_start=1815
-  _globals['_REPLAYERROR']._serialized_end=1898
-  _globals['_EDITSERVICE']._serialized_start=2012
-  _globals['_EDITSERVICE']._serialized_end=2446
+  _globals['_EDITHEADREQUEST']._serialized_end=1125
+  _globals['_EDITHEADRESPONSE']._serialized_start=1127
+  _globals['_EDITHEADRESPONSE']._serialized_end=1201
+  _globals['_GETEDITHISTORYREQUEST']._serialized_start=1203
+  _globals['_GETEDITHISTORYREQUEST']._serialized_end=1240
+  _globals['_GETEDITHISTORYRESPONSE']._serialized_start=1243
+  _globals['_GETEDITHISTORYRESPONSE']._serialized_end=1437
+  _globals['_REPLAYEDITSREQUEST']._serialized_start=1440
+  _globals['_REPLAYEDITSREQUEST']._serialized_end=1635
+  _globals['_REPLAYTARGET']._serialized_start=1637
+  _globals['_REPLAYTARGET']._serialized_end=1696
+  _globals['_REPLAYEDITSRESPONSE']._serialized_start=1699
+  _globals['_REPLAYEDITSRESPONSE']._serialized_end=1831
+  _globals['_REPLAYERROR']._serialized_start=1833
+  _globals['_REPLAYERROR']._serialized_end=1916
+  _globals['_EDITSERVICE']._serialized_start=2030
+  _globals['_EDITSERVICE']._serialized_end=2464
 # @@protoc_insertion_point(module_scope)

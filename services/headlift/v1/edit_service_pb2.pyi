@@ -238,6 +238,7 @@ class EditHeadRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    KEEP_MAP_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The owner, tenants/{tenant}. Required."""
     head: _builtins.str
@@ -250,6 +251,10 @@ class EditHeadRequest(_message.Message):
     """As in CreateHeadRequest. Optional."""
     durability: _head_service_pb2.Durability.ValueType
     """What the answer promises about the head. Unspecified means durable."""
+    keep_map: _builtins.bool
+    """Words change the look alone. Else those that are shapes, of a text with half the weight or more, are painted into
+    the map of the head before geometry is: the length of hair, hats, glasses.
+    """
     @_builtins.property
     def map(self) -> _edit_pb2.LabelMap:
         """The new map; where it is 255 it stays as it is."""
@@ -273,10 +278,11 @@ class EditHeadRequest(_message.Message):
         strength: _builtins.float | None = ...,
         request_id: _builtins.str = ...,
         durability: _head_service_pb2.Durability.ValueType = ...,
+        keep_map: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "geometry", b"geometry", "map", b"map", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "durability", b"durability", "geometry", b"geometry", "head", b"head", "map", b"map", "parent", b"parent", "request_id", b"request_id", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "durability", b"durability", "geometry", b"geometry", "head", b"head", "keep_map", b"keep_map", "map", b"map", "parent", b"parent", "request_id", b"request_id", "strength", b"strength", "strokes", b"strokes", "style", b"style"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015

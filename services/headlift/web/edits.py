@@ -60,7 +60,7 @@ async def embed_picture(request: Request) -> Response:
 
 
 async def edit_head(request: Request) -> Response:
-    """A new head of a head: {labels: base64 or null, style: {terms} or null, strength}."""
+    """A new head of a head: {labels: base64 or null, style: {terms} or null, strength, keep_map}."""
     wanted = await read_json(request)
     async with _editing(request) as (editing, visitor):
         message = service_pb.EditHeadRequest(
@@ -73,6 +73,7 @@ async def edit_head(request: Request) -> Response:
         if wanted.get("style") is not None:
             message.style.CopyFrom(_style(wanted["style"]))
             message.strength = number(wanted, "strength", 1.0)
+        message.keep_map = wanted.get("keep_map") is True
         answer = await while_here(request, editing.edit(message))
     return JSONResponse({"head": head_dict(answer.head), "ignored_words": list(answer.ignored_words)}, 201)
 

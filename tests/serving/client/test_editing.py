@@ -34,11 +34,11 @@ def test_a_head_is_segmented_painted_described_and_done_again_to_others(client, 
     assert seen.portrait.image().size[0] == head.quality.crop_size_px
     assert np.array_equal(client.segment(path).labels, seen.labels)
     seen.labels[:6] = 16
-    painted = client.edit(head, map=seen.labels, prompt="red hair", reference=str(path), mix=0.25)
+    painted = client.edit(head, map=seen.labels, prompt="red hair", reference=str(path), mix=0.25).head
     assert [t.weight for t in painted.edits[0].style.terms] == [0.75, 0.25]
     assert (client.segment(painted).labels[:6] == 16).all()
     client.render(head, [seen.camera], width=64, height=64)
-    further = client.edit(painted, strokes=[HAT], reference=head)
+    further = client.edit(painted, strokes=[HAT], reference=head).head
     history = client.edit_history(further.name.split("/")[-1])
     assert list(history.heads) == [head.name, painted.name]
     answers = list(client.replay(further, [head, path, "nobody"]))
@@ -50,7 +50,7 @@ def test_a_head_is_segmented_painted_described_and_done_again_to_others(client, 
 
 def test_a_look_that_was_embedded_once_can_be_used_again(client, head, portrait_png):
     look = client.embed_style(style((portrait_png, 0.5), "red hair", (head, 2.0)))
-    made = client.edit(head, reference=look)
+    made = client.edit(head, reference=look).head
     assert made.edits[0].style.terms[0].embedding == look
 
 
@@ -59,8 +59,9 @@ def test_a_person_can_be_made_up(client, tmp_path):
     labels[10:50, 15:45] = 2
     path = tmp_path / "map.png"
     Image.fromarray(labels).save(path)
-    made = client.edit(map=path, prompt="long black hair")
-    assert made.parent == ""
+    answer = client.edit(map=path, prompt="long black flumox hair")
+    made = answer.head
+    assert (made.parent, answer.ignored_words) == ("", ("flumox",))
     assert np.array_equal(client.segment(made).labels, labels)
 
 
@@ -107,7 +108,7 @@ def test_both_clients_offer_the_same_methods():
 async def test_the_async_client_does_what_the_blocking_one_does(server, head):
     async with AsyncHeadliftClient(server.address, tenant="editing") as client:
         seen = await client.segment(head)
-        made = await client.edit(head, strokes=[HAT])
+        made = (await client.edit(head, strokes=[HAT])).head
         assert (seen.origin, (await client.segment(made)).origin) == ("portrait", "painted")
         look = await client.embed_style(style("red hair"))
         assert look.fingerprint == made.weights_hash

@@ -8,7 +8,7 @@ from pathlib import Path
 from headlift.commands.session import Subparsers, add_command, emit, progress_bar, say
 from headlift_trainer.commands.eval_options import shipped_weights
 
-_PROMPTS = ("red hair", "blond hair", "dark skin", "an old person with grey hair", "a blue shirt", "make-up")
+_PROMPTS = ("long red hair", "short blond hair", "dark skin", "bald", "a hat", "glasses", "a beard", "an old person")
 
 
 def register_edit(kinds: Subparsers) -> None:
@@ -48,7 +48,7 @@ def edit(args: argparse.Namespace) -> int:
     if found.style is None or net is None:
         raise IncompatibleWeightsError("eval edit measures models with the small CLIP; this one has none.")
     train, held_out = pack_sets(args.shards, net, args.cache or args.shards / "packed_edit")
-    stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation")
+    stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation", found.outlines)
     run = EditEvaluation(stage, found.model, found.style, train)
     rows = np.unique(np.linspace(0, len(held_out) - 1, min(args.limit, len(held_out))).round().astype(int)).tolist()
     subjects = []
@@ -64,7 +64,7 @@ def edit(args: argparse.Namespace) -> int:
             chosen = subjects[:: max(1, len(subjects) // 5)][:5]
             looks = args.sheet.with_name(f"{args.sheet.stem}-looks{args.sheet.suffix}")
             for path, sheet in (
-                (args.sheet, text_sheet(run, stage, chosen, _PROMPTS)),
+                (args.sheet, text_sheet(run, chosen, _PROMPTS)),
                 (looks, style_sheet(run, chosen)),
             ):
                 pixels = (255 * sheet.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()

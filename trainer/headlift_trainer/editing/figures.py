@@ -26,7 +26,7 @@ from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import values_of
 from headlift_trainer.step import crop_cameras, reconstruct
 
-FACE, CLOTH, HAIR = 2, 3, 14
+FACE, CLOTH, HAIR, GLASSES, HAT = 2, 3, 14, 15, 16
 # Words, the group and value that they name, and the class whose colour shows it.
 PROMPTS: tuple[tuple[str, str, str, int], ...] = (
     ("red hair", "hair color", "red", HAIR),
@@ -37,6 +37,14 @@ PROMPTS: tuple[tuple[str, str, str, int], ...] = (
     ("pale skin", "skin", "pale", FACE),
     ("a blue shirt", "clothes", "blue", CLOTH),
     ("a red shirt", "clothes", "red", CLOTH),
+)
+# Words that are shapes, the group and value that they name, and the class that they paint or take away.
+SHAPES: tuple[tuple[str, str, str, int], ...] = (
+    ("long hair", "hair length", "long", HAIR),
+    ("short hair", "hair length", "short", HAIR),
+    ("a bald head", "hair length", "bald", HAIR),
+    ("a hat", "hat", "hat", HAT),
+    ("glasses", "glasses", "glasses", GLASSES),
 )
 _YAWS = (0.0, 60.0, 180.0)
 _LEAST_PIXELS = 40  # of a class, for its colour to be judged
@@ -103,7 +111,14 @@ class EditEvaluation:
         """Measure one."""
         self._geometry(subject)
         self._words(subject)
+        self._shapes(subject)
         self._strokes(subject)
+
+    def worded(self, subject: Subject, text: str) -> Gaussians:
+        """The subject's reconstruction with words done as the service does them: shapes are painted into the map."""
+        labels = self._stage.paint_words(subject.labels, text, subject.camera)
+        look = self._stage.embed_text(text, subject.look)
+        return self.edited(subject, labels=None if labels is subject.labels else labels, style=look)
 
     def edited(self, subject: Subject, *, labels: Tensor | None = None, style: Tensor | None = None) -> Gaussians:
         """The subject's reconstruction with another map or look."""
@@ -146,6 +161,20 @@ class EditEvaluation:
             changed = (after[:3] - before[:3]).abs().mean(0)
             add("color_change_named", float(changed[place].mean()))
             add("color_change_elsewhere", float(changed[elsewhere].mean()))
+
+    def _shapes(self, subject: Subject) -> None:
+        """Do words for shapes change the parsed render as they change the map; of bald heads, how much hair is left."""
+        for text, group, value, label in SHAPES:
+            labels = self._stage.paint_words(subject.labels, text, subject.camera)
+            if subject.values.get(group) == value or labels is subject.labels:
+                continue
+            head = self.edited(subject, labels=labels)
+            for name, one in (("before", subject.parent), ("after", head)):
+                seen = self._parsed(drawn(one, subject.camera)) == label
+                if value == "bald":
+                    self.found.add(f"hair_share_{name}_bald", float(seen.float().mean()))
+                else:
+                    self.found.add(f"shape_iou_{name}_{value}", _iou(seen, labels == label))
 
     def _strokes(self, subject: Subject) -> None:
         """Does painted hair grow where it was painted, and does the face keep its colours."""
@@ -261,12 +290,12 @@ def _nothing() -> None:
     """Nobody cancels an evaluation."""
 
 
-def text_sheet(run: EditEvaluation, stage: Edit, subjects: Sequence[Subject], prompts: Sequence[str]) -> Tensor:
+def text_sheet(run: EditEvaluation, subjects: Sequence[Subject], prompts: Sequence[str]) -> Tensor:
     """A picture [3, h, w] like the paper's figure 5: input, reconstruction, and one column a prompt, from two sides."""
     rows = []
     for subject in subjects:
         heads = [subject.parent]
-        heads += [run.edited(subject, style=stage.embed_text(text, subject.look)) for text in prompts]
+        heads += [run.worded(subject, text) for text in prompts]
         heads.append(run.edited(subject, labels=grown_hair(subject.labels)))
         rows.append(_row(subject, heads, (0.0, 50.0)))
     return torch.cat(rows, 1)

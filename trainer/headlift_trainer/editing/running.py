@@ -1,6 +1,7 @@
 """The shipped editing weights from generated heads and a reconstruction checkpoint: `headlift train editor`.
 
     heads --HeadNet--> packed lessons --clip task--> small CLIP --ridge--> traits
+    maps --means--> outlines of hair, hats and glasses
     lessons, looks --class colours, then the edit task--> painter --> mini_edit.safetensors
 
 The reconstruction model is not touched. Every step keeps what it has made; the same command goes on.
@@ -21,10 +22,12 @@ from headlift.model.checkpoint import Provenance
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import save_edit
 from headlift.model.headnet import HeadNet
+from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, feature_width
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits
 from headlift_trainer.editing.data import EditHeads, pack_sets
+from headlift_trainer.editing.outlines import fit_outlines
 from headlift_trainer.editing.paint_task import PaintTask, fit_class_colors
 from headlift_trainer.editing.words import build_vocabulary
 from headlift_trainer.loop import run
@@ -99,7 +102,9 @@ def train_editor(
     result = run(task, schedule, out / "edit", quiet=quiet, stop=stop)
     figures |= result.figures
     provenance = provenance_of(train, result.steps, figures, plan)
-    save_edit(out / FILE, model, style, provenance)
+    outlines = MapWords()
+    fit_outlines(outlines, train)
+    save_edit(out / FILE, model, style, provenance, outlines=outlines)
     return EditResult(out / FILE, figures, result.finished)
 
 

@@ -107,6 +107,8 @@ class Editor:
         edits = []
         for step in call.ordered.steps:
             edit = edit_pb2.Edit()
+            if labels is not None and before is not None:
+                labels = _spoken(step, labels, before.camera, edit, call)
             labels = _geometry_after(step, labels, edit, call)
             style = self._style_after(step, style, edit, call)
             edits.append(edit)
@@ -176,6 +178,19 @@ class Editor:
             packed = self._pack_head(gaussians)
         count_stages(call.watch.timings)
         return gaussians, packed
+
+
+def _spoken(step: Step, labels: U8, camera: Cameras, edit: edit_pb2.Edit, call: _Call) -> U8:
+    """The map with the shapes that a step's words name, unless they are to be looks alone."""
+    if step.edit.keep_map:
+        edit.keep_map = True
+        return labels
+    total = sum(term.weight for term in step.terms)
+    for term in step.terms:
+        if term.source == "text" and term.weight >= total / 2:  # half a hat is none
+            painted_in = call.stage.paint_words(torch.tensor(labels), term.message.text, camera, step.strength)
+            labels = painted_in.numpy()
+    return labels
 
 
 def _geometry_after(step: Step, before: U8 | None, edit: edit_pb2.Edit, call: _Call) -> U8 | None:

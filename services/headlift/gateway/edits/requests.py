@@ -58,6 +58,7 @@ def parse_edit_head(request: pb.EditHeadRequest) -> EditOrdered:
         edit.style.CopyFrom(request.style)
     if request.HasField("strength"):
         edit.strength = request.strength
+    edit.keep_map = request.keep_map
     step = parse_step(edit, "")
     if not request.head and not (geometry == "map" and step.terms):
         raise _nothing("Without a head both map and style are needed; give them, or name a head.", "head")

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from headlift.edit.stage import EditOrder, Segmentation
-from headlift.model.types import Gaussians, Portrait
+from headlift.model.types import Cameras, Gaussians, Portrait
 
 
 class EditStage(Protocol):
@@ -47,6 +47,10 @@ class EditStage(Protocol):
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that it does not know, in lower case."""
+        ...
+
+    def paint_words(self, labels: Tensor, text: str, camera: Cameras, strength: float = 1.0) -> Tensor:
+        """The map [H, H] with the shapes that words name; ``labels`` itself where nothing changes."""
         ...
 
     def __call__(self, order: EditOrder, check: Callable[[], None]) -> Gaussians:

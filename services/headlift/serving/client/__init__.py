@@ -4,7 +4,7 @@
         head = client.create_head("me.jpg")
         client.render(head, [camera(yaw_deg=30)])[0].image().save("me30.png")
         client.export(head, "spz", path="me.spz")
-        older = client.edit(head, prompt="an old man with a grey beard", strength=0.8)
+        older = client.edit(head, prompt="an old man with a grey beard", strength=0.8).head
 
     HeadliftClient("heads.example:443", tenant="acme", credentials=Credentials(api_key=key, tls=True))
 
@@ -16,13 +16,14 @@ from __future__ import annotations
 from headlift.serving.client.asynchronous import AsyncHeadliftClient
 from headlift.serving.client.blocking import HeadliftClient
 from headlift.serving.client.credentials import Credentials
-from headlift.serving.client.edits import Replayed, Segmented, style
+from headlift.serving.client.edits import Edited, Replayed, Segmented, style
 from headlift.serving.client.requests import Frame, RenderedPicture, camera, camera_from_matrices
 from headlift.serving.client.retry import RetryPolicy
 
 __all__ = [
     "AsyncHeadliftClient",
     "Credentials",
+    "Edited",
     "Frame",
     "HeadliftClient",
     "RenderedPicture",

@@ -8,7 +8,7 @@ from typing import Any
 
 from headlift.serving.client import edits as make
 from headlift.serving.client.requests import HeadLike, head_name
-from headlift.v1 import edit_pb2, edit_service_pb2_grpc, head_pb2
+from headlift.v1 import edit_pb2, edit_service_pb2_grpc
 from headlift.v1 import edit_service_pb2 as pb
 
 
@@ -43,9 +43,10 @@ class BlockingEdits(ABC):
         map: make.Map | None = None,
         strokes: Sequence[edit_pb2.Stroke] | None = None,
         strength: float | None = None,
+        keep_map: bool = False,
         request_id: str | None = None,
         timeout_s: float | None = None,
-    ) -> head_pb2.Head:
+    ) -> make.Edited:
         """A new head of a head, or, without one, of a map and a look.
 
         Args:
@@ -57,15 +58,18 @@ class BlockingEdits(ABC):
             map: uint8 [S, S] or a PNG file; 255 leaves a place as it is.
             strokes: Painted over the head's map, in place of ``map``.
             strength: How far to go from the head's look to the new one, 0..1.
+            keep_map: Words change the look alone; else the length of hair, hats and glasses that they name are painted
+                into the map.
             request_id: Names the request; a new one where it is None.
             timeout_s: Time that the call may take.
         """
         look = style if style is not None else make.mixed(prompt, reference, mix)
         request = make.edition(
-            self.tenant, head, look=look, labels=map, strokes=strokes, strength=strength, request_id=request_id
-        )
+            self.tenant, head, look=look, labels=map, strokes=strokes, strength=strength, keep_map=keep_map,
+            request_id=request_id,
+        )  # fmt: skip
         answer: pb.EditHeadResponse = self._call(self._edits.EditHead, request, timeout_s)
-        return answer.head
+        return make.edited(answer)
 
     def edit_history(self, head: HeadLike, *, timeout_s: float | None = None) -> pb.GetEditHistoryResponse:
         """All edits between a head and its origin."""
@@ -126,16 +130,18 @@ class AsyncEdits(ABC):
         map: make.Map | None = None,
         strokes: Sequence[edit_pb2.Stroke] | None = None,
         strength: float | None = None,
+        keep_map: bool = False,
         request_id: str | None = None,
         timeout_s: float | None = None,
-    ) -> head_pb2.Head:
+    ) -> make.Edited:
         """A new head of a head, or, without one, of a map and a look; arguments as in the blocking client."""
         look = style if style is not None else make.mixed(prompt, reference, mix)
         request = make.edition(
-            self.tenant, head, look=look, labels=map, strokes=strokes, strength=strength, request_id=request_id
-        )
+            self.tenant, head, look=look, labels=map, strokes=strokes, strength=strength, keep_map=keep_map,
+            request_id=request_id,
+        )  # fmt: skip
         answer: pb.EditHeadResponse = await self._call(self._edits.EditHead, request, timeout_s)
-        return answer.head
+        return make.edited(answer)
 
     async def edit_history(self, head: HeadLike, *, timeout_s: float | None = None) -> pb.GetEditHistoryResponse:
         """All edits between a head and its origin."""

@@ -41,6 +41,14 @@ class Segmented:
 
 
 @dataclass(frozen=True)
+class Edited:
+    """What came of an edit."""
+
+    head: head_pb2.Head
+    ignored_words: tuple[str, ...]  # that the network does not know and passed over, in lower case
+
+
+@dataclass(frozen=True)
 class Replayed:
     """What became of one target of a replay."""
 
@@ -114,6 +122,7 @@ def edition(
     labels: Map | None,
     strokes: Sequence[edit_pb2.Stroke] | None,
     strength: float | None,
+    keep_map: bool,
     request_id: str | None,
 ) -> pb.EditHeadRequest:
     """An EditHeadRequest; without ``request_id`` it gets a new one, so that a retry never makes two heads."""
@@ -126,8 +135,14 @@ def edition(
         strokes=edit_pb2.Strokes(strokes=strokes) if strokes is not None else None,
         style=look,
         strength=strength,
+        keep_map=keep_map,
         request_id=str(uuid.uuid4()) if request_id is None else request_id,
     )
+
+
+def edited(answer: pb.EditHeadResponse) -> Edited:
+    """An EditHeadResponse as clients answer it."""
+    return Edited(answer.head, tuple(answer.ignored_words))
 
 
 def replay(
