@@ -6,12 +6,14 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from real_cluster import RealEdge
-from real_load import DOCUMENTED, Load, until
+from real_load import BACK_S, DOCUMENTED, Load, until
 
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint, weights_hash
+from headlift.v1 import batch_service_pb2 as batch_pb
+from headlift.v1 import batch_service_pb2_grpc, head_service_pb2_grpc
 from headlift.v1 import head_service_pb2 as pb
-from headlift.v1 import head_service_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
 # The first test waits for a cluster, six replicas and an edge, on a machine that may be busy with other things.
@@ -45,10 +47,16 @@ def edge(real_cluster, replica_settings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stub(edge):
-    """The API."""
+def channel(edge):
+    """To the API."""
     with grpc.insecure_channel(edge.address) as channel:
-        yield head_service_pb2_grpc.HeadServiceStub(channel)
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    """HeadService."""
+    return head_service_pb2_grpc.HeadServiceStub(channel)
 
 
 def whole(stub, load):
@@ -65,6 +73,21 @@ def test_every_stage_runs_on_every_worker_and_none_on_the_head(real_cluster, stu
     replicas = real_cluster.replicas()
     assert set(replicas) == STAGES
     assert all(sorted(nodes) == sorted(real_cluster.workers) for nodes in replicas.values())
+
+
+def test_a_batch_is_done_by_the_clusters_stages(channel, stub, portrait_png):
+    requests = [pb.CreateHeadRequest(picture=picture) for picture in (portrait_png, b"no picture", portrait_png)]
+    begun = batch_service_pb2_grpc.BatchServiceStub(channel).BatchCreateHeads(
+        batch_pb.BatchCreateHeadsRequest(parent="tenants/batch", requests=requests), timeout=BACK_S
+    )
+    wanted = operations_pb2.WaitOperationRequest(name=begun.name)
+    wanted.timeout.FromSeconds(int(BACK_S))
+    ended = operations_pb2_grpc.OperationsStub(channel).WaitOperation(wanted, timeout=BACK_S + 10)
+    response = batch_pb.BatchCreateHeadsResponse()
+    assert ended.response.Unpack(response)
+    assert [bool(result.head) for result in response.results] == [True, False, True]
+    listed = stub.ListHeads(pb.ListHeadsRequest(parent="tenants/batch")).heads
+    assert {h.name for h in listed} == {r.head for r in response.results if r.head}
 
 
 def test_new_weights_are_rolled_out_under_load_and_no_request_is_refused(

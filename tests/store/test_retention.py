@@ -1,10 +1,13 @@
 import pytest
+from google.longrunning import operations_pb2
 
 from headlift.errors import InvalidInputError
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadName, HeadStore
+from headlift.store.operations import OperationName, OperationStore
 from headlift.store.retention import Keep, Retention, Sweeper
 from headlift.store.sealed import SealedStore
+from headlift.v1 import batch_service_pb2 as pb
 from headlift.v1 import head_pb2
 
 DAY = 86_400.0
@@ -79,6 +82,23 @@ def test_one_damaged_head_does_not_stop_the_sweep(sealed):
     removed = Sweeper(sealed, heads, Retention(Keep(0, 1)), clock=lambda: 1e9 + 2 * DAY).sweep()
     assert removed == 2
     assert "heads" not in rooms(sealed)
+
+
+def test_operations_go_once_they_are_over_and_old(sealed):
+    heads, operations = HeadStore(sealed, unpack=lambda _: None, memory_bytes=0), OperationStore(sealed)
+    over, running = (OperationName("a", name) for name in ("over", "running"))
+    for name in (over, running):
+        message = operations_pb2.Operation(name=str(name))
+        operations.begin(name, message, pb.BatchCreateHeadsRequest(), "")
+    operations.end(over, operations_pb2.Operation(name=str(over), done=True))
+
+    def sweep(days):
+        Sweeper(sealed, heads, Retention(Keep(30, 0)), clock=lambda: written_s(sealed) + days * DAY).sweep()
+        return [o.name for o in operations.list("a", limit=9)]
+
+    assert sweep(29) == [str(over), str(running)]
+    assert sweep(31) == [str(running)]
+    assert not list(sealed.list(str(over)))
 
 
 @pytest.mark.parametrize("days", [-1, "1", True, float("nan"), 1e9])

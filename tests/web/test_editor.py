@@ -4,75 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+from real_browser import SOFTWARE_3D, opened, upload
 
 from headlift import formats
 from headlift.serving.client import HeadliftClient, camera
-
-_QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run")
-_NO_3D = ("--disable-gpu", "--disable-3d-apis")  # the server draws
-_SOFTWARE_3D = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-_WAIT_MS = 60_000
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Launches browsers; skips where there is none."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine; apt-get install chromium")
-    with sync_playwright() as playwright:
-        yield lambda flags: playwright.chromium.launch(executable_path=path, args=[*_QUIET, *flags])
-
-
-@pytest.fixture(scope="session")
-def plain(chromium):
-    """A browser without WebGL."""
-    browser = chromium(_NO_3D)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def page(plain, web):
-    """The editor, freshly opened by a new visitor; whatever it complains about fails the test."""
-    yield from _opened(plain, web.port)
-
-
-def _opened(browser, port, **options):
-    complaints: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
-    context.set_default_timeout(_WAIT_MS)
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.goto(f"http://localhost:{port}/")
-    yield page
-    context.close()
-    assert complaints == []
-
-
-@pytest.fixture(scope="session")
-def portrait_file(portrait_png, tmp_path_factory) -> Path:
-    """For file choosers."""
-    path = tmp_path_factory.mktemp("portrait") / "me.png"
-    path.write_bytes(portrait_png)
-    return path
-
-
-def _upload(page: Page, portrait: Path) -> str:
-    """The id of the new head, once its map can be painted."""
-    page.get_by_label("Portrait", exact=True).set_input_files(portrait)
-    page.wait_for_selector(".editor[data-head^=h]")
-    page.wait_for_selector(".editor[data-ready]")
-    return page.get_attribute(".editor", "data-head")
 
 
 def _paint(page: Page) -> None:
@@ -91,7 +32,7 @@ def _steps(page: Page) -> int:
 
 
 def test_paint_undo_redo_and_keep(page, portrait_file):
-    origin = _upload(page, portrait_file)
+    origin = upload(page, portrait_file)
     _paint(page)
     keep = page.get_by_role("button", name="Keep")
     expect(keep).to_be_visible()
@@ -111,7 +52,7 @@ def test_paint_undo_redo_and_keep(page, portrait_file):
 
 
 def test_more_than_a_hundred_steps_over_map_and_style_can_be_undone(page, portrait_file):
-    _upload(page, portrait_file)
+    upload(page, portrait_file)
     canvas, prompt = page.locator(".mapview canvas"), page.get_by_label("Describe the look")
     page.wait_for_timeout(100)
     untouched = canvas.evaluate("c => c.toDataURL()")
@@ -151,7 +92,7 @@ _DABS = """(canvas) => {
 
 
 def test_words_make_a_preview_and_unknown_ones_are_told(page, portrait_file):
-    origin = _upload(page, portrait_file)
+    origin = upload(page, portrait_file)
     page.get_by_label("Describe the look").fill("red hair flumox")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Keep")).to_be_visible()
@@ -161,7 +102,7 @@ def test_words_make_a_preview_and_unknown_ones_are_told(page, portrait_file):
 
 
 def test_a_draft_survives_closing_the_page(page, portrait_file):
-    _upload(page, portrait_file)
+    upload(page, portrait_file)
     _paint(page)
     expect(page.get_by_role("button", name="Keep")).to_be_visible()
     page.wait_for_timeout(800)  # the autosave's pause
@@ -173,7 +114,7 @@ def test_a_draft_survives_closing_the_page(page, portrait_file):
 
 
 def test_orbit_shows_other_pictures(page, portrait_file):
-    _upload(page, portrait_file)
+    upload(page, portrait_file)
     served = page.locator(".served")
     page.wait_for_selector(".served.shown")
     front = served.evaluate("c => c.toDataURL()")
@@ -190,7 +131,7 @@ def test_orbit_shows_other_pictures(page, portrait_file):
 
 
 def test_exports_are_downloaded(page, portrait_file):
-    _upload(page, portrait_file)
+    upload(page, portrait_file)
     for item, name in (("PLY", "head.ply"), ("SPZ", "head.spz"), ("PNG", "head.png")):
         page.get_by_role("button", name="Export").click()
         with page.expect_download() as download:
@@ -204,7 +145,7 @@ def test_exports_are_downloaded(page, portrait_file):
 
 
 def test_deleting_my_data_deletes_it_here_and_there(page, web, portrait_file):
-    head = _upload(page, portrait_file)
+    head = upload(page, portrait_file)
     _paint(page)
     expect(page.get_by_role("button", name="Keep")).to_be_visible()
     stored = web.server.service.store.list
@@ -239,7 +180,7 @@ def test_everybody_can_use_it(page, portrait_file):
         assert found == [], f"{what}: " + ", ".join(f"{v['id']} {v['nodes'][0]['target']}" for v in found)
 
     check("welcome")
-    _upload(page, portrait_file)
+    upload(page, portrait_file)
     _paint(page)
     expect(page.get_by_role("button", name="Keep")).to_be_visible()
     check("editor")
@@ -256,7 +197,7 @@ def test_everybody_can_use_it(page, portrait_file):
 
 def test_without_editing_weights_the_panel_says_so_and_heads_still_work(plain, keyed, portrait_file):
     web, key = keyed
-    for page in _opened(plain, web.port):
+    for page in opened(plain, web.port):
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_label("Portrait", exact=True).set_input_files(portrait_file)
@@ -277,12 +218,12 @@ _DRAWN = """() => {
 
 
 def test_the_browser_draws_what_the_server_draws(chromium, web, portrait_file):
-    browser = chromium(_SOFTWARE_3D)
-    for page in _opened(browser, web.port):
+    browser = chromium(SOFTWARE_3D)
+    for page in opened(browser, web.port):
         page.evaluate("localStorage.setItem('headlift.source', 'here')")
         page.reload()
         page.set_viewport_size({"width": 760, "height": 420})
-        head = _upload(page, portrait_file)
+        head = upload(page, portrait_file)
         page.wait_for_selector(".served.shown")
         page.wait_for_function(_DRAWN)
         canvas = page.locator(".local")

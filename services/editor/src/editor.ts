@@ -353,6 +353,10 @@ export class Editor {
       await this.viewport.show(answer.head, head.id);
       if (old) this.dropPreview(old.id);
       this.update();
+      if (style.prompt && !style.keepMap) {
+        const { labels: said } = await api.labelMap(answer.head.id, computing.signal);
+        if (!computing.signal.aborted) this.map.view.saying(said);
+      }
     } catch (error) {
       if (!computing.signal.aborted) this.toasts.fail(error);
     } finally {

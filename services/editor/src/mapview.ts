@@ -32,6 +32,7 @@ export class MapView {
 
   private map: Map2D | null = null;
   private base: Uint8Array<ArrayBuffer> = new Uint8Array();
+  private said: Uint8Array | null = null; // the map with what words painted into it
   private portrait: ImageBitmap | null = null;
   private readonly tinted = h("canvas");
   private axis = 0;
@@ -54,6 +55,7 @@ export class MapView {
   load(map: Map2D, base: Uint8Array<ArrayBuffer>, portrait: ImageBitmap | null): void {
     this.map = { side: map.side, labels: map.labels.slice() };
     this.base = base;
+    this.said = null;
     this.portrait?.close();
     this.portrait = portrait;
     this.axis = symmetryAxis({ side: map.side, labels: base });
@@ -69,7 +71,13 @@ export class MapView {
   set labels(labels: Uint8Array<ArrayBuffer>) {
     if (!this.map) return;
     this.map.labels = labels.slice();
-    this.stroke = null;
+    this.stroke = this.said = null;
+    this.tint();
+  }
+
+  /** Show what words made of the map; what is painted by hand lies on top. */
+  saying(labels: Uint8Array | null): void {
+    this.said = labels && labels.length === this.map?.labels.length ? labels : null;
     this.tint();
   }
 
@@ -269,7 +277,8 @@ export class MapView {
     const map = this.map;
     if (!map) return;
     const { side } = map;
-    const labels = this.peek ? this.base : map.labels;
+    const { said, base } = this;
+    const labels = this.peek ? base : said ? map.labels.map((label, i) => (label === base[i] ? said[i] : label)) : map.labels;
     if (this.tinted.width !== side) this.tinted.width = this.tinted.height = side;
     const context = this.tinted.getContext("2d")!;
     const image = context.createImageData(side, side);

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from headlift.batch.holding import held
 from headlift.batch.items import Computing, ItemMaker
 from headlift.batch.job import Wanted, claim
 from headlift.batch.manifest import Item, read_manifest
-from headlift.batch.places import open_place
+from headlift.batch.places import Place, open_place
 from headlift.batch.results import FAILED, ResultLog, Row
 from headlift.batch.summary import Run, RunLog, write_summary
 from headlift.errors import InvalidInputError
@@ -91,14 +92,21 @@ def run(job: Job, workforce: Workforce, *, workers: int, progress: Progress = la
 
     Raises:
         InvalidInputError: The manifest cannot be used.
-        ConflictError: The place holds another batch.
+        ConflictError: The place holds another batch, or another run works on it.
         StoreError: A place cannot be read or written.
         WeightsError: The network is not there.
     """
     digest = weights_hash(weights_path(job.settings))
     items = read_manifest(job.manifest, job.settings, job.stride)
     out = open_place(job.out, job.settings, make=True)
-    claim(out, job.manifest, job.wanted, digest)
+    with held(out):
+        claim(out, job.manifest, job.wanted, digest)
+        return _go_on(job, items, out, workforce, workers, progress)
+
+
+def _go_on(
+    job: Job, items: Sequence[Item], out: Place, workforce: Workforce, workers: int, progress: Progress
+) -> Outcome:
     log, runs = ResultLog(out), RunLog(out)
     known = log.rows()
     if job.retry_failed and (again := {row.id for row in known.values() if row.status == FAILED}):

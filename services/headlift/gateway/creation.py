@@ -140,6 +140,10 @@ class Creator:
             raise
 
     def _keep(self, ordered: Ordered, made: Reconstruction) -> head_pb2.Head:
+        name = self._heads.new_name(ordered.tenant)
+        if ordered.request_id:
+            # Before the head: of a process that dies between the two no head stays that a retry would not find.
+            self._requests.put(ordered.tenant, ordered.request_id, ordered.body_sha256, str(name), ordered.durability)
         head = self._heads.create(
             ordered.tenant,
             made.head,
@@ -149,16 +153,8 @@ class Creator:
             parts=made.parts,
             request_id=ordered.request_id,
             durability=ordered.durability,
+            name=name,
         )
-        if ordered.request_id:
-            try:
-                self._requests.put(
-                    ordered.tenant, ordered.request_id, ordered.body_sha256, head.name, ordered.durability
-                )
-            except Exception:
-                # The caller will hear of a failure and ask again: there must not be two heads then.
-                self._heads.delete(parse_name(head.name))
-                raise
         metrics().heads_created.add()
         return head
 

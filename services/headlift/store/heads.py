@@ -59,6 +59,10 @@ class HeadStore:
         self._recent = RecentHeads(memory_bytes)
         self._clock = clock
 
+    def new_name(self, tenant: str) -> HeadName:
+        """A name that no head has."""
+        return HeadName(tenant, _new_id(self._clock()))
+
     def create(
         self,
         tenant: str,
@@ -70,6 +74,7 @@ class HeadStore:
         parts: Mapping[str, bytes] | None = None,
         request_id: str = "",
         durability: Durability = Durability.DURABLE,
+        name: HeadName | None = None,
     ) -> head_pb2.Head:
         """Store a head and return its record, with name, time and size filled in.
 
@@ -82,12 +87,13 @@ class HeadStore:
             parts: What else belongs to it, by name; see ``part``.
             request_id: The request that made it, to be forgotten with it.
             durability: What is promised once this returns; a HOT head may vanish.
+            name: As ``new_name`` gave it; a new one where it is None.
 
         Raises:
             StoreError: Nothing was stored.
         """
         now = self._clock()
-        name = HeadName(tenant, _new_id(now))
+        name = name or self.new_name(tenant)
         record = head_pb2.Head()
         record.CopyFrom(head)
         record.name, record.size_bytes = str(name), len(gaussians)

@@ -124,6 +124,10 @@ class OperationStore:
                 break
         return found
 
+    def is_pending(self, name: OperationName) -> bool:
+        """Whether an operation has not ended."""
+        return self._store.exists(_pending(name))
+
     def pending(self) -> Iterator[OperationName]:
         """Operations that have not ended, of all tenants."""
         for key in list(self._store.list(_PENDING)):

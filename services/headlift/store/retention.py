@@ -13,6 +13,7 @@ from typing import Any
 from headlift.errors import InvalidInputError, NotFoundError, StoreError
 from headlift.store.blobs import Entry
 from headlift.store.heads import HeadName, HeadStore, created_ms
+from headlift.store.operations import OperationName, OperationStore
 from headlift.store.sealed import SealedStore
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _DAY_S = 86_400.0
 class Keep:
     """How long one tenant's things are kept, days; 0 keeps them until they are deleted."""
 
-    derived_days: float = 30.0
+    derived_days: float = 30.0  # what can be computed again, and operations that have ended
     heads_days: float = 0.0
 
     def __post_init__(self) -> None:
@@ -96,6 +97,7 @@ class Sweeper:
                 "renders": keep.derived_days * _DAY_S,
                 "heads": keep.heads_days * _DAY_S if rest[-1] == "record" else 0.0,
                 "requests": self._retention.requests_s,
+                "operations": keep.derived_days * _DAY_S if self._has_ended(entry.key) else 0.0,
             }.get(room, 0.0)
             # A head's name says when it was made; a blob may have been written anew since, by mending.
             made_s = created_ms(rest[0]) / 1000 if room == "heads" else 0.0
@@ -103,8 +105,17 @@ class Sweeper:
             if limit_s and now - written_s > limit_s:
                 yield entry
 
+    def _has_ended(self, key: str) -> bool:
+        """Whether a key is the record of an operation that is over."""
+        _, tenant, room, *rest = key.split("/")
+        name = OperationName(tenant, rest[0])
+        return room == "operations" and rest[-1] == "record" and not OperationStore(self._store).is_pending(name)
+
     def _remove(self, key: str) -> int:
         _, tenant, room, *rest = key.split("/")
+        if room == "operations":
+            OperationStore(self._store).delete(OperationName(tenant, rest[0]))
+            return 1
         if room != "heads":
             return int(self._store.delete(key))
         self._heads.delete(HeadName(tenant, rest[0]))
