@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Iterable
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,8 @@ class TargetMaker:
 
 
 def appearances(shards: Path, seed: int) -> list[Path]:
-    """The shard files of one geometry seed, in order; empty until all are there."""
-    paths = [path_of(shards, seed, i) for i in range(APPEARANCES)]
-    return paths if all(path.exists() for path in paths) else []
+    """The shard files of one geometry seed, in order: as many as there are."""
+    return list(takewhile(Path.exists, (path_of(shards, seed, i) for i in range(APPEARANCES))))
 
 
 def target_path(targets: Path, seed: int) -> Path:
@@ -122,19 +122,19 @@ def prepare(shards: Path, out: Path, seeds: Iterable[int], makers: TargetMakers 
     made = 0
     for seed in tqdm(list(seeds), desc="targets", unit="head"):
         target, files = target_path(out, seed), appearances(shards, seed)
-        if files and not _is_whole(target):
+        if files and not _is_whole(target, len(files)):
             maker = makers if isinstance(makers, TargetMaker) else makers[seed]
             maker.make(files, target)
             made += 1
     return made
 
 
-def _is_whole(target: Path) -> bool:
-    """Whether targets are there, with all that they hold today."""
+def _is_whole(target: Path, count: int) -> bool:
+    """Whether targets of ``count`` appearances are there, with all that they hold today."""
     if not target.exists():
         return False
     with np.load(target) as found:
-        return "hair" in found
+        return "hair" in found and len(found["colors"]) >= count
 
 
 def correspondence_of(template: Template, source: HeadSource) -> Correspondence:
