@@ -92,6 +92,6 @@ def _is_gone(note: dict[str, Any]) -> bool:
         return False
     try:
         # Containers number their processes alike in every life; the time of birth tells them apart.
-        return abs(psutil.Process(int(note["pid"])).create_time() - float(note["began"])) > 1.0
+        return bool(abs(psutil.Process(int(note["pid"])).create_time() - float(note["began"])) > 1.0)
     except psutil.Error:
         return True

@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 U8 = npt.NDArray[np.uint8]
@@ -142,11 +142,11 @@ def signed_distance(mask: Mask) -> F32:
     """Distance of every pixel to the outline of ``mask`` [H, H], positive inside, in sides of the picture, to REACH."""
     if mask.all() or not mask.any():
         return np.full(mask.shape, REACH if mask.any() else -REACH, np.float32)
-    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
     # The outline runs between pixels, half a pixel from either's middle.
     signed = np.where(mask, inside - 0.5, 0.5 - outside) / len(mask)
-    return np.clip(signed, -REACH, REACH).astype(np.float32)
+    bounded: F32 = np.clip(signed, -REACH, REACH).astype(np.float32)
+    return bounded
 
 
 def eyes_of(labels: U8) -> F32 | None:
@@ -180,31 +180,23 @@ def _fit(here: F32 | None, there: F32) -> F32:
     a, b = scale * math.cos(math.atan2(turn.imag, turn.real)), scale * math.sin(math.atan2(turn.imag, turn.real))
     matrix = np.array([[a, -b], [b, a]], np.float32)
     shift = there.mean(0) - matrix @ here.mean(0)
-    return np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
+    found: F32 = np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
+    return found
 
 
 def _seen(field: F32, fit: F32, size: int) -> F32:
     """A field [S, S] as a map of ``size`` pixels sees it, distances in sides of the map."""
-    side = len(field)
-    # warpAffine with the inverse asks, for every pixel of the map, where it lies in the field.
-    matrix = fit.astype(np.float64).copy()
-    matrix[:, :2] *= side / size
-    matrix[:, 2] = (fit[:, :2] @ np.full(2, 0.5 / size) + fit[:, 2]) * side - 0.5
-    seen = cv2.warpAffine(
-        field.astype(np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    places = (np.arange(size) + 0.5) / size
+    x, y = np.meshgrid(places, places)
+    columns, rows = (len(field) * (fit[i, 0] * x + fit[i, 1] * y + fit[i, 2]) - 0.5 for i in range(2))
+    seen = ndimage.map_coordinates(field, [rows, columns], order=1, mode="nearest")
     return np.asarray(seen / max(float(np.hypot(fit[0, 0], fit[1, 0])), 1e-6), np.float32)
 
 
 def _uncovered(labels: U8, gone: Mask, inside: Mask, behind: tuple[int, ...]) -> U8:
     """Where something is ``gone``: the nearest label of what may be ``behind`` it if ``inside``, else background."""
     known = np.isin(labels, behind) & ~gone
-    if not gone.any() or not known.any():
-        return np.where(gone, np.uint8(_FACE if not known.any() else 0), labels) if gone.any() else labels
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    names = np.zeros(int(nearest.max()) + 1, np.uint8)
-    names[nearest[known]] = labels[known]
-    return np.where(gone, np.where(inside, names[nearest], np.uint8(0)), labels)
+    if not known.any():
+        return np.where(gone, np.uint8(_FACE), labels)
+    rows, columns = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.where(gone, np.where(inside, labels[rows, columns], np.uint8(0)), labels)
