@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -16,7 +17,7 @@ from headlift.errors import ConflictError
 def note(**changes):
     own = psutil.Process()
     return json.dumps(
-        {"token": "t", "host": "elsewhere", "pid": own.pid, "began": own.create_time(), "beat": time.time()} | changes
+        {"host": "elsewhere", "pid": own.pid, "began": own.create_time(), "beat": time.time()} | changes
     ).encode()
 
 
@@ -31,7 +32,7 @@ def test_a_second_run_is_refused_until_the_first_has_ended(place):
             pytest.fail("two at once")
         assert caught.value.reason == "BATCH_RUNNING"
     with held(place):
-        assert list(place.names()) == ["driver.json"]
+        assert len(list(place.names("drivers"))) == 1
     assert not list(place.names())
 
 
@@ -42,10 +43,10 @@ def test_a_run_that_failed_holds_nothing(place):
 
 
 def test_a_run_of_another_machine_holds_a_place_while_it_beats(place):
-    place.write("driver.json", note())
+    place.write("drivers/one.json", note())
     with pytest.raises(ConflictError, match="elsewhere"), held(place):
         pass
-    place.write("driver.json", note(beat=time.time() - 100))
+    place.write("drivers/one.json", note(beat=time.time() - 100))
     with held(place):
         pass
 
@@ -67,7 +68,8 @@ def test_a_killed_run_of_this_machine_holds_nothing(place):
 
 def test_it_goes_on_beating(place):
     def beat():
-        return json.loads(place.read("driver.json"))["beat"]
+        (own,) = place.names("drivers")
+        return json.loads(place.read(own))["beat"]
 
     with held(place, beat_s=0.02):
         first, until = beat(), time.monotonic() + 10
@@ -75,8 +77,32 @@ def test_it_goes_on_beating(place):
             assert time.monotonic() < until
 
 
+def test_of_two_that_begin_at_once_never_both_go_on(place):
+    start, over = threading.Barrier(2), threading.Barrier(2)
+    went_on = []
+
+    def begin(who):
+        start.wait()
+        try:
+            with held(place):
+                went_on.append(who)
+                over.wait()
+        except ConflictError:
+            over.wait()
+
+    for _ in range(20):
+        threads = [threading.Thread(target=begin, args=(who,)) for who in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(went_on) <= 1
+        went_on.clear()
+        assert not list(place.names("drivers"))
+
+
 @pytest.mark.parametrize("damaged", [b"", b"[]", b"{}", b'{"host": 3}'])
 def test_a_damaged_note_holds_nothing(place, damaged):
-    place.write("driver.json", damaged)
+    place.write("drivers/one.json", damaged)
     with held(place):
         pass

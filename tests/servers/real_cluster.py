@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from headlift.settings import child_environment, no_telemetry
@@ -76,6 +77,12 @@ class RealCluster:
     def add_worker(self) -> None:
         """One more."""
         self._cluster.add_node(num_cpus=1, object_store_memory=150 << 20)
+
+    def worker_of(self, pid: int) -> str:
+        """Node id of the worker that a process of Ray runs on."""
+        raylet = int(psutil.Process(pid).environ()["RAY_RAYLET_PID"])
+        of = {node.all_processes["raylet"][0].process.pid: name for name, node in self.workers.items()}
+        return of[raylet]
 
     def kill_worker(self, node_id: str) -> None:
         """End a worker's processes at once, replicas and all, as when a machine loses its power."""

@@ -16,7 +16,7 @@ import psutil
 from headlift.batch.places import Place
 from headlift.errors import ConflictError, HeadliftError, NotFoundError
 
-_NAME = "driver.json"
+_NOTES = "drivers"
 _BEAT_S = 10.0
 _DEAD_S = 45.0  # without a beat; longer than a slow S3 takes
 
@@ -25,70 +25,72 @@ _DEAD_S = 45.0  # without a beat; longer than a slow S3 takes
 def held(out: Place, *, beat_s: float = _BEAT_S, dead_s: float = _DEAD_S) -> Iterator[None]:
     """Hold a place for this process as long as the block.
 
-    A note there is written anew every ``beat_s``. A run that was killed leaves its note; on the same machine the next
-    run sees that its process is gone, from another one it waits until the note is ``dead_s`` old.
+    Every run writes a note of its own, again every ``beat_s``, and only then looks for others: of two that begin at
+    once at least one sees the other. A run that was killed leaves its note; on the same machine the next run sees that
+    its process is gone, from another one it waits until the note is ``dead_s`` old.
 
     Raises:
         ConflictError: Another run holds it.
         StoreError: The place cannot be read or written.
     """
-    token = secrets.token_hex(8)
-    _refuse_if_held(out, dead_s)
-    _write(out, token)
-    if _read(out).get("token") != token:  # two began at once, and the other came last
-        _refuse_if_held(out, dead_s)
+    own = f"{_NOTES}/{secrets.token_hex(8)}.json"
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(beat_s):
             with suppress(HeadliftError):  # a place that fails shows in the run itself
-                _write(out, token)
+                _write(out, own)
 
     thread = threading.Thread(target=beat, name="holding", daemon=True)
-    thread.start()
+    _write(out, own)
     try:
+        _refuse_if_held(out, own, dead_s)
+        thread.start()
         yield
     finally:
         over.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         with suppress(HeadliftError):
-            if _read(out).get("token") == token:
-                out.delete(_NAME)
+            out.delete(own)
 
 
-def _write(out: Place, token: str) -> None:
+def _write(out: Place, name: str) -> None:
     own = psutil.Process()
-    note = {
-        "token": token, "host": socket.gethostname(), "pid": own.pid, "began": own.create_time(), "beat": time.time(),
-    }  # fmt: skip
-    out.write(_NAME, json.dumps(note).encode())
+    note = {"host": socket.gethostname(), "pid": own.pid, "began": own.create_time(), "beat": time.time()}
+    out.write(name, json.dumps(note).encode())
 
 
-def _read(out: Place) -> dict[str, Any]:
-    """The note; empty where there is none, or it is not ours to read."""
+def _refuse_if_held(out: Place, own: str, dead_s: float) -> None:
+    """Remove the notes of dead runs. ConflictError: one is alive."""
+    for name in list(out.names(_NOTES)):
+        if name == own:
+            continue
+        note = _read(out, name)
+        quiet_s = time.time() - float(note.get("beat", 0.0))
+        if quiet_s > dead_s or _is_gone(note):
+            out.delete(name)
+            continue
+        raise ConflictError(
+            f"Another run works on this place (process {note['pid']} on {note['host']}, {max(quiet_s, 0.0):.0f} s "
+            f"ago); wait for its end, or {dead_s:.0f} s after it was killed.",
+            reason="BATCH_RUNNING",
+            field="out",
+        )
+
+
+def _read(out: Place, name: str) -> dict[str, Any]:
+    """A note; empty where it has gone meanwhile, or is none."""
     try:
-        note = json.loads(out.read(_NAME))
+        note = json.loads(out.read(name))
     except (NotFoundError, ValueError):
         return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _refuse_if_held(out: Place, dead_s: float) -> None:
-    note = _read(out)
-    quiet_s = time.time() - float(note.get("beat", 0.0))
-    if quiet_s > dead_s or _is_gone(note):
-        return
-    raise ConflictError(
-        f"Another run works on this place (process {note['pid']} on {note['host']}, {max(quiet_s, 0.0):.0f} s ago); "
-        f"wait for its end, or {dead_s:.0f} s after it was killed.",
-        reason="BATCH_RUNNING",
-        field="out",
-    )
+    return note if isinstance(note, dict) and note.keys() >= {"host", "pid", "began", "beat"} else {}
 
 
 def _is_gone(note: dict[str, Any]) -> bool:
     """Whether the process that wrote a note has ended, as far as can be seen from here."""
-    if note.get("host") != socket.gethostname():
+    if note["host"] != socket.gethostname():
         return False
     try:
         # Containers number their processes alike in every life; the time of birth tells them apart.

@@ -97,7 +97,7 @@ class Sweeper:
                 "renders": keep.derived_days * _DAY_S,
                 "heads": keep.heads_days * _DAY_S if rest[-1] == "record" else 0.0,
                 "requests": self._retention.requests_s,
-                "operations": keep.derived_days * _DAY_S if self._has_ended(entry.key) else 0.0,
+                "operations": keep.derived_days * _DAY_S if rest[-1] == "record" else 0.0,
             }.get(room, 0.0)
             # A head's name says when it was made; a blob may have been written anew since, by mending.
             made_s = created_ms(rest[0]) / 1000 if room == "heads" else 0.0
@@ -105,16 +105,13 @@ class Sweeper:
             if limit_s and now - written_s > limit_s:
                 yield entry
 
-    def _has_ended(self, key: str) -> bool:
-        """Whether a key is the record of an operation that is over."""
-        _, tenant, room, *rest = key.split("/")
-        name = OperationName(tenant, rest[0])
-        return room == "operations" and rest[-1] == "record" and not OperationStore(self._store).is_pending(name)
-
     def _remove(self, key: str) -> int:
         _, tenant, room, *rest = key.split("/")
         if room == "operations":
-            OperationStore(self._store).delete(OperationName(tenant, rest[0]))
+            operations, name = OperationStore(self._store), OperationName(tenant, rest[0])
+            if operations.is_pending(name):
+                return 0
+            operations.delete(name)
             return 1
         if room != "heads":
             return int(self._store.delete(key))
