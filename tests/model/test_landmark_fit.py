@@ -82,3 +82,25 @@ def test_a_guess_that_is_sure_of_itself_outweighs_doubtful_landmarks(shape: Land
         seen(shape, pose, code), torch.full((B, L), 0.5), shape, pose, guess, torch.full((K,), 0.02)
     )
     assert (shaped - guess).abs().max() < 0.05
+
+
+def test_where_landmarks_say_little_the_camera_stays_with_a_trusted_guess(shape: LandmarkShape) -> None:
+    pose, code = truth()
+    landmarks = seen(shape, pose, code)
+    blurred = landmarks + 0.05 * torch.randn(landmarks.shape, generator=torch.Generator().manual_seed(2))
+    guess, spread = pose + 0.004, torch.full((B, L), 0.3)
+    args = (blurred, spread, shape, guess, torch.zeros(B, K), torch.full((K,), 0.5))
+    alone, _ = fit_landmarks(*args)
+    held, _ = fit_landmarks(*args, torch.full((POSE_DIM,), 0.01))
+    assert degrees(held, guess).max() < 1.0
+    assert degrees(held, pose).mean() < 0.5 * degrees(alone, pose).mean()
+
+
+def test_landmarks_overrule_a_guess_of_the_camera_that_is_doubted(shape: LandmarkShape) -> None:
+    pose, code = truth()
+    front = torch.tensor(FRONTAL_POSE).expand(B, -1)
+    found, _ = fit_landmarks(
+        seen(shape, pose, code), torch.full((B, L), 0.003), shape, front, torch.zeros(B, K), torch.full((K,), 3.0),
+        torch.full((POSE_DIM,), 0.3),
+    )  # fmt: skip
+    assert degrees(found, pose).max() < 0.5

@@ -98,12 +98,13 @@ def save_edit(
     return digest
 
 
-def load_edit_weights(path: Path | str, reconstruction: PercHead) -> EditWeights:
+def load_edit_weights(path: Path | str, reconstruction: PercHead, *, other_headnet: bool = False) -> EditWeights:
     """Read what ``save_edit`` wrote, around a reconstruction model; in float32 and evaluation mode.
 
     Args:
         path: The file.
         reconstruction: Its decoder is overwritten where the file holds a fine-tuned one.
+        other_headnet: Take weights of another HeadNet as well: to be trained on, not to be used.
 
     Raises:
         MissingWeightsError: There is no such file.
@@ -120,10 +121,10 @@ def load_edit_weights(path: Path | str, reconstruction: PercHead) -> EditWeights
         raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
     if tensors_digest(tensors) != checksum:
         raise CorruptWeightsError(f"{source.name} does not match its checksum; fetch or train it again.")
-    if config.style is not None and headnet != headnet_digest(reconstruction):
+    if config.style is not None and not other_headnet and headnet != headnet_digest(reconstruction):
         raise IncompatibleWeightsError(
             f"{source.name} was trained with another HeadNet than {reconstruction.config.name!r} brings; "
-            "train it again (headlift train edit), or take the checkpoint that it came with."
+            "train it on (headlift train editor --start FILE), or take the checkpoint that it came with."
         )
     try:
         model = EditModel(config, reconstruction)

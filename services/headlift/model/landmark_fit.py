@@ -1,7 +1,7 @@
 """Camera and shape from landmarks: where HeadNet saw the template's anchors, and where a head would put them.
 
 A Gauss-Newton fit of the camera and the geometry half of the head code to 2D landmarks, each trusted as far as HeadNet
-trusts it, with the encoder's first guess of the code as the prior (compare Wood et al., "3D Face Reconstruction with
+trusts it, with the encoder's first guess of both as the prior (compare Wood et al., "3D Face Reconstruction with
 Dense Landmarks", ECCV 2022). Ours; a few milliseconds. It matters more than anything that a small network can learn:
 a camera that is right by a degree lets every Gaussian find its own pixel.
 
@@ -41,7 +41,8 @@ def fit_landmarks(
     shape: LandmarkShape,
     pose: Tensor,  # [B, 9] first guess
     code: Tensor,  # [B, K] first guess
-    doubt: Tensor,  # [K] standard error of the guess
+    doubt: Tensor,  # [K] standard error of the guess of the code
+    pose_doubt: Tensor | None = None,  # [9] of the guess of the pose; None: it is only where the search begins
     *,
     fixed_camera: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -51,17 +52,21 @@ def fit_landmarks(
     """
     with full_precision(landmarks.device):
         matrix = cameras_from_pose(pose.float(), 1).viewmats
-        rotation, translation = matrix[:, :3, :3], matrix[:, :3, 3]
+        rotation, translation = first_rotation, first_translation = matrix[:, :3, :3], matrix[:, :3, 3]
         start, now = code.float(), code.float()
         trust = 1 / spread.float().clamp_min(_LEAST_SPREAD).square() / _AS_ONE
         prior = 1 / doubt.float().clamp_min(0.02).square()
+        held = _camera_trust(pose_doubt, translation)
         for _ in range(_STEPS):
             jacobian, residual = _linearised(landmarks.float(), shape, rotation, translation, now)
             off = residual.square().sum(-1) * trust * _AS_ONE
             weight = (trust / (1 + off / _OUTLIER**2))[..., None, None]  # [B, L, 1, 1]
             normal = (jacobian.mT @ (weight * jacobian)).sum(1)  # [B, 6 + K, 6 + K]
             gradient = (jacobian.mT @ (weight * residual[..., None])).sum(1)[..., 0]
-            normal[:, 6:, 6:] += torch.diag(prior)
+            turned = _turn(first_rotation @ rotation.mT)
+            normal += torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
+            gradient[:, :3] += held[:, :3] * turned
+            gradient[:, 3:6] += held[:, 3:] * (first_translation - translation)
             gradient[:, 6:] += prior * (start - now)
             normal += _DAMPING * torch.diag_embed(normal.diagonal(dim1=1, dim2=2) + 1.0)
             if fixed_camera:
@@ -75,6 +80,22 @@ def fit_landmarks(
         matrix = torch.cat([rotation, translation[..., None]], -1)
         matrix = torch.cat([matrix, matrix.new_tensor([0.0, 0, 0, 1]).expand(len(matrix), 1, 4)], 1)
         return pose_from_cameras(Cameras(matrix, torch.eye(3).to(matrix).expand(len(matrix), 3, 3), 1, 1)), now
+
+
+def _camera_trust(pose_doubt: Tensor | None, translation: Tensor) -> Tensor:
+    """Of a guessed camera with errors of pose numbers [9]: 1 / variance of turn (rad) and shift (m), [B, 6]."""
+    if pose_doubt is None:
+        return translation.new_zeros(len(translation), 6)
+    doubt = pose_doubt.float().clamp_min(1e-3)
+    turn = doubt[[5, 2, 1]].expand(len(translation), 3)  # about x, y, z near the front camera; elsewhere about as large
+    depth = translation[:, 2:].abs()
+    return 1 / torch.cat([turn, depth / FOCAL * doubt[6:8], depth * doubt[8:9]], 1).square()
+
+
+def _turn(rotation: Tensor) -> Tensor:
+    """The vector [B, 3] of a small rotation [B, 3, 3]: axis times sine of the angle."""
+    off = rotation - rotation.mT
+    return 0.5 * torch.stack([off[:, 2, 1], off[:, 0, 2], off[:, 1, 0]], -1)
 
 
 def _linearised(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.cameras import cameras_from_pose, pose_from_cameras
+from headlift.model.cameras import POSE_DIM, cameras_from_pose, pose_from_cameras
 from headlift.model.closing import closed
 from headlift.model.config import PercHeadConfig
 from headlift.model.decoder import TemplateDecoder
@@ -117,8 +117,9 @@ class PercHead(nn.Module):
         )
         start = pose_from_cameras(tokens.camera)
         pose, geometry = fit_landmarks(
-            sight.landmarks, sight.spread, shape, start, tokens.code[:, :rank], first.error[:rank], fixed_camera=given
-        )
+            sight.landmarks, sight.spread, shape, start, tokens.code[:, :rank], first.error[:rank],
+            first.error[-POSE_DIM:], fixed_camera=given,
+        )  # fmt: skip
         if steps and tokens.pixels is not None:
             geometry = fit_silhouette(
                 tokens.pixels[:, 3:], self._thinned(), shape, pose, geometry, first.error[:rank], steps=steps

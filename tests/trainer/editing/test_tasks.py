@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import torch
 
 from headlift.cli import main
-from headlift.errors import InvalidInputError
+from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.edit import EditEncoder, named_edit_config
-from headlift.model.edit_checkpoint import load_edit_weights
+from headlift.model.edit import EditEncoder, EditModel, named_edit_config
+from headlift.model.edit_checkpoint import load_edit_weights, save_edit
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel
+from headlift_trainer.editing import running
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits, name_values, retrieval, zero_shot
 from headlift_trainer.editing.data import SIDE, VIEWS, EditHeads, pack_heads
 from headlift_trainer.editing.figures import grown_hair, mean_iou, reference_colors
@@ -174,3 +176,26 @@ def test_the_commands_train_and_judge_an_editor(
     assert np.isfinite(list(figures["edits"].values())).all()
     assert sheet.stat().st_size > 1000
     assert (tmp_path / "sheet-looks.png").is_file()
+
+
+def test_weights_of_one_headnet_begin_the_training_with_another(
+    shards: Path, reconstruction: PercHead, style: StyleModel, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    start = tmp_path / "start.safetensors"
+    before = EditModel(named_edit_config("tiny"), reconstruction)
+    save_edit(start, before, style, Provenance())
+    other = deepcopy(reconstruction)
+    with torch.no_grad():
+        for value in other.encoder.headnet.parameters():  # type: ignore[union-attr]
+            value.add_(0.01 * torch.randn_like(value))
+    plan = running.EditPlan(0.01, 0.0, "tiny")
+    result = running.train_editor(shards, tmp_path / "run", other, plan, start=start, quiet=True)
+    found = load_edit_weights(result.file, other)  # goes with the other one now
+    assert found.style is not None
+    assert found.style.vocabulary == style.vocabulary
+    after = found.model.encoder.state_dict()
+    for name, value in before.encoder.vit.state_dict(prefix="vit.").items():
+        assert (after[name] - value).abs().max() < 0.05, name  # a step or two from where it began
+    with pytest.raises(IncompatibleWeightsError, match="another size"):
+        running.train_editor(shards, tmp_path / "none", other, running.EditPlan(0.01, 0.0), start=start)

@@ -27,6 +27,9 @@ def register_editor(kinds: Subparsers) -> None:
         parser.add_argument("--clip-minutes", type=float, default=10.0, metavar="M", help="(default: 10)")
         parser.add_argument("--size", default="mini", choices=["mini", "tiny"], help="of the model (default: mini)")
         parser.add_argument("--seed", type=int, default=0)
+    editor.add_argument(
+        "--start", type=Path, metavar="FILE", help="editing weights to begin with, of this or another HeadNet"
+    )
     editor.add_argument("--minutes", type=float, default=20.0, metavar="M", help="for the painter (default: 20)")
 
 
@@ -41,7 +44,7 @@ def train_editor(args: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:
         result = running.train_editor(
-            args.shards, args.out, model, plan,
+            args.shards, args.out, model, plan, start=args.start,
             say=lambda line: say(args, line), quiet=args.json, stop=lambda: bool(asked),
         )  # fmt: skip
     finally:

@@ -122,6 +122,7 @@ class SyntheticHeads:
         views: Tensor,
         targets: int = 0,
         augmentation: Augmentation = "standard",
+        among: Tensor | None = None,
     ) -> HeadBatch:
         """A random batch, augmented and half of it mirrored.
 
@@ -131,8 +132,10 @@ class SyntheticHeads:
             views: Weight of each view as an input [V].
             targets: How many further views come along; of the crop's focal length, as they are splatted with that.
             augmentation: What is done to the pictures.
+            among: The rows to draw from; None is all.
         """
-        rows = torch.randint(len(self), (count,), generator=generator)
+        rows = torch.randint(len(self) if among is None else len(among), (count,), generator=generator)
+        rows = rows if among is None else among[rows]
         chosen = torch.multinomial(views, count, replacement=True, generator=generator)
         orders = [torch.randperm(len(views), generator=generator) for _ in range(count)]
         further = torch.stack([o[self.exact[row, o]][:targets] for o, row in zip(orders, rows, strict=True)])

@@ -20,7 +20,7 @@ from headlift import __version__
 from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.checkpoint import Provenance
 from headlift.model.edit import EditModel, named_edit_config
-from headlift.model.edit_checkpoint import save_edit
+from headlift.model.edit_checkpoint import EditWeights, load_edit_weights, save_edit
 from headlift.model.headnet import HeadNet
 from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
@@ -69,11 +69,19 @@ def train_editor(
     reconstruction: PercHead,
     plan: EditPlan,
     *,
+    start: Path | None = None,
     say: Callable[[str], object] = lambda line: None,
     quiet: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> EditResult:
     """Train the small CLIP, then the painter; leaves the weights in ``out``.
+
+    Args:
+        shards: Generated heads. out: Folder; what is there is gone on with.
+        reconstruction: The model that they go with; frozen.
+        plan: How much.
+        start: Editing weights of the same size to begin with, of any HeadNet; None begins anew.
+        say: Called with a line at each step. quiet: No progress bars. stop: Asked after each step.
 
     Raises:
         InvalidInputError: There are no generated heads of both kinds.
@@ -85,12 +93,18 @@ def train_editor(
     reconstruction.eval().requires_grad_(False)
     say("packing heads")
     train, held_out = pack_sets(shards, net, out / "packed")
-    style, figures, finished = train_clip(train, held_out, net, out / "clip", plan, say=say, quiet=quiet, stop=stop)
+    begun = None if start is None else begin_with(start, reconstruction, plan)
+    style, figures, finished = train_clip(
+        train, held_out, net, out / "clip", plan,
+        start=None if begun is None else begun.style, say=say, quiet=quiet, stop=stop,
+    )  # fmt: skip
     torch.manual_seed(plan.seed)
     model = EditModel(named_edit_config(plan.size), reconstruction)
+    if begun is not None:
+        model.encoder.load_state_dict(begun.model.encoder.state_dict())
     if not finished:
         return EditResult(out / FILE, figures, False)
-    if not (out / "edit").exists():
+    if begun is None and not (out / "edit").exists():
         say("colours of classes")
         figures["class_color_error"] = round(fit_class_colors(model.encoder, style, train, seed=plan.seed), 4)
     task = PaintTask(model.encoder, style, net, train, held_out)
@@ -108,6 +122,20 @@ def train_editor(
     return EditResult(out / FILE, figures, result.finished)
 
 
+def begin_with(start: Path, reconstruction: PercHead, plan: EditPlan) -> EditWeights:
+    """Editing weights to train on.
+
+    Raises:
+        IncompatibleWeightsError: They are of another size, or hold no small CLIP.
+    """
+    begun = load_edit_weights(start, reconstruction, other_headnet=True)
+    if begun.style is None or begun.model.config != named_edit_config(plan.size):
+        raise IncompatibleWeightsError(
+            f"{start.name} holds editing weights of another size than {plan.size!r}; begin without it."
+        )
+    return begun
+
+
 def train_clip(
     train: EditHeads,
     held_out: EditHeads,
@@ -115,15 +143,22 @@ def train_clip(
     out: Path,
     plan: EditPlan,
     *,
+    start: StyleModel | None = None,
     say: Callable[[str], object] = lambda line: None,
     quiet: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[StyleModel, dict[str, float], bool]:
-    """The small CLIP with its traits, its held-out figures, and whether it came to its end."""
+    """The small CLIP with its traits, its held-out figures, and whether it came to its end.
+
+    One that begins with ``start``, which is trained on itself, keeps its vocabulary.
+    """
     config = named_edit_config(plan.size).style
     assert config is not None
     torch.manual_seed(plan.seed)
-    style = StyleModel(config, build_vocabulary(train.records, plan.seed), feature_width(net.config))
+    style = start
+    if style is None:
+        style = StyleModel(config, build_vocabulary(train.records, plan.seed), feature_width(net.config))
+    style.train().requires_grad_(True)
     schedule = Schedule(
         minutes=plan.clip_minutes, learning_rate=1e-3, warmup_steps=50, weight_decay=0.1, betas=(0.9, 0.98),
         ema_decay=0.99, checkpoint_minutes=3.0, keep=1, seed=plan.seed,

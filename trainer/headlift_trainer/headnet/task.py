@@ -44,6 +44,8 @@ class HeadNetTask:
         weights = torch.ones(19)
         weights[[4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 17]] = _RARE
         self._class_weights = weights
+        # People show their faces: views within 60 degrees of the front come twice as often.
+        self._views = 1 + (heads.viewmats[:, :, 2, 2] < -0.5).float().mean(0)
 
     @property
     def module(self) -> nn.Module:
@@ -57,7 +59,7 @@ class HeadNetTask:
     def loss(self, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, float]]:
         """The loss of a fresh batch of pairs."""
         heads = torch.randint(len(self.heads), (self.people,), generator=generator).repeat(2)
-        views = torch.randint(self.heads.views, (2 * self.people,), generator=generator)
+        views = torch.multinomial(self._views, 2 * self.people, replacement=True, generator=generator)
         given = lesson(self.heads.pictures(heads, views), self.size, generator)
         parts = headnet_losses(self.net(given.pictures), given, self._class_weights)
         total = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
