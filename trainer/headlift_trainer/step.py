@@ -5,7 +5,7 @@ Legend: B batch, C cameras, N anchors, n chosen anchors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
-from headlift.model.types import FOCAL, Cameras, Gaussians, ImageTokens
+from headlift.model.types import FOCAL, HEAD_CENTER, Cameras, Gaussians, ImageTokens
 from headlift_trainer.datasets.synthetic import HeadBatch
 from headlift_trainer.head_code import LinearCode
 from headlift_trainer.losses import anchor_loss, dissimilarity, l1, picture_loss, reprojection_loss, token_loss
@@ -66,6 +66,25 @@ def camera_loss(tokens: ImageTokens, batch: HeadBatch) -> Tensor:
     )
 
 
+def turned(batch: HeadBatch, viewmats: Tensor) -> HeadBatch:
+    """The batch with its heads turned about HEAD_CENTER so that cameras estimated at ``viewmats`` [B, 4, 4] look right.
+
+    Nobody minds a head that is turned by two degrees as a whole, but a network that is judged by it learns to blur the
+    face. Only the turn is made good: a wrong distance would show as a shift from the side.
+    """
+    turn = batch.viewmats[:, :3, :3].mT @ viewmats[:, :3, :3]  # from the estimate's frame to the true one
+    center = turn.new_tensor(HEAD_CENTER)
+    matrix = torch.eye(4).repeat(len(turn), 1, 1)
+    matrix[:, :3, :3] = turn
+    matrix[:, :3, 3] = center - turn @ center
+    return replace(
+        batch,
+        viewmats=batch.viewmats @ matrix,
+        means=(batch.means - center) @ turn + center,
+        target_viewmats=None if batch.target_viewmats is None else batch.target_viewmats @ matrix[:, None],
+    )
+
+
 def training_loss(
     model: PercHead, codes: HeadCodes, batch: HeadBatch, stage: Stage, camera_noise: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
@@ -75,6 +94,8 @@ def training_loss(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
     assert tokens.code is not None
+    if own and tokens.camera is not None and float(torch.rand(1, generator=generator)) < stage.own_frames:
+        batch = turned(batch, tokens.camera.viewmats.float())
     parts = {}
     if model.encoder.head is not None:  # otherwise camera and code come from what is frozen
         parts["camera"] = camera_loss(tokens, batch)

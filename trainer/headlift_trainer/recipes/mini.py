@@ -29,6 +29,7 @@ class Stage:
     views: int = 0  # further pictures per head to splat against; 0 supervises anchors only
     anchor_weight: float = 1.0  # of the direct supervision of anchors
     own_cameras: float = 0.0  # share of the batches that guidance sees with the model's own camera estimate
+    own_frames: float = 0.0  # share of those that are judged as that estimate sees them, whole turns forgiven
     pixel_weight: float = 1.0  # of the pixel losses of splatted views
     perceptual_weight: float = 0.0  # of HeadNet's tokens of splatted views
     perceptual_size: int = 128  # side at which HeadNet compares views, pixels
@@ -68,8 +69,8 @@ def mini(hours: float = 1.5, *, anchors: float = 0.0, sharpener: float = 0.1) ->
         "anchors", 1_000_000, anchors * minutes, batch_size=8, learning_rate=5e-4, patches=256, own_cameras=0.7
     )
     pictures = Stage(
-        "pictures", 1_000_000, (1 - anchors - sharpener) * minutes, batch_size=2, learning_rate=3e-4, patches=768,
-        views=2, anchor_weight=0.3, own_cameras=0.8, perceptual_weight=0.5,
+        "pictures", 1_000_000, (1 - anchors - sharpener) * minutes, batch_size=2, learning_rate=3e-4, patches=None,
+        views=6, anchor_weight=0.3, own_cameras=0.8, own_frames=0.5, perceptual_weight=0.5,
     )  # fmt: skip
     return TrainConfig(
         name="mini",
