@@ -26,6 +26,7 @@ from headlift.model.layers import Mlp, SelfAttentionBlock, full_precision, sine_
 from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, ImageTokens
 
+_FURTHEST = 1.5  # of a guessed camera: shift in crop widths, and logarithm of its distance over the usual one
 _POOL = 4  # the head reads the token map at this many cells a side
 
 
@@ -237,7 +238,10 @@ class ImageEncoder(nn.Module):
         if self.head is None:  # the thumbnail head's pose is relative to the front camera, as the global head's start
             front = numbers.new_tensor(FRONTAL_POSE)
             numbers = torch.cat([numbers[:, : self.code_rank], numbers[:, self.code_rank :] + front], -1)
-        return numbers[:, : self.code_rank], numbers[:, self.code_rank :]
+        pose = numbers[:, self.code_rank :]
+        # A regression that sees what it never saw may put the camera into the head or out of sight: no camera is there.
+        pose = torch.cat([pose[:, :6], pose[:, 6:].clamp(-_FURTHEST, _FURTHEST)], -1)
+        return numbers[:, : self.code_rank], pose
 
     @torch.no_grad()
     def _frozen_features(self, pictures: Tensor) -> list[Tensor]:
