@@ -18,8 +18,8 @@ from headlift.model.headnet import HeadNet, save_headnet
 from headlift.model.perchead import PercHead
 from headlift.model.template import Template
 from headlift_trainer.ablation import INPUTS, measured, run_ablation, tables
-from headlift_trainer.closed_form import fill_head_code, fit_hair
-from headlift_trainer.datasets.synthetic import SyntheticHeads, mirrored
+from headlift_trainer.closed_form import fill_head_code, fit_hair, split
+from headlift_trainer.datasets.synthetic import MIRROR, SyntheticHeads, mirrored
 from headlift_trainer.loop import run
 from headlift_trainer.recipes import Stage, TrainConfig, mini
 from headlift_trainer.recipes.ablation import ablation
@@ -170,6 +170,21 @@ def test_targets_without_hair_are_refused(folder: Path, template: Template, tmp_
         np.savez(target_path(tmp_path, TRAINED[0]), **{name: found[name] for name in found if name != "hair"})
     with pytest.raises(InvalidInputError, match="where hair is"):
         SyntheticHeads(folder, tmp_path, template, TRAINED[:1])
+
+
+def test_the_guess_is_judged_by_heads_that_it_has_not_learned_from(corpus: Corpus) -> None:
+    learned, held_back = split(corpus.train)
+    geometry = corpus.train.geometry
+    assert len(learned)
+    assert len(held_back)
+    assert not set(geometry[learned].tolist()) & set(geometry[held_back].tolist())
+    assert len(learned) + len(held_back) == len(corpus.train)
+    batch = corpus.train.sample(
+        8, torch.Generator().manual_seed(0), views=torch.ones(1), augmentation="none", among=held_back
+    )
+    own = corpus.train.means[geometry[held_back]].float()
+    either = torch.cat([own, own[:, corpus.train.template.mirror] * MIRROR])  # half of a batch is mirrored
+    assert all((either - means).abs().amax((1, 2)).min() < 1e-6 for means in batch.means)
 
 
 def test_hair_that_comes_with_a_shape_is_foretold_from_the_shape(corpus: Corpus) -> None:

@@ -91,7 +91,7 @@ def fit_thumbnail_head(
         raise ValueError(f"The model {model.config.name!r} has no thumbnail head; set encoder.thumbnail.")
     generator = torch.Generator().manual_seed(seed)
     thumbnail, gradient, answer_parts, summary = [], [], [], []
-    learned, held_back = _split(data)
+    learned, held_back = split(data)
     batches = max(2, -(-samples // _BATCH))
     first_held_back = max(1, batches * 9 // 10)
     for number in tqdm(range(batches), desc="thumbnails", unit="batch"):
@@ -127,7 +127,7 @@ def fit_thumbnail_head(
     return float(1 - error.square().mean() / (answer[kept:] - answer[kept:].mean(0)).square().mean())
 
 
-def _split(data: SyntheticHeads) -> tuple[Tensor, Tensor]:
+def split(data: SyntheticHeads) -> tuple[Tensor, Tensor]:
     """Rows of most heads, and of every tenth; the rows of a single head are in both."""
     apart = data.geometry % 10 == 9
     if not apart.any():

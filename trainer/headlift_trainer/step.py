@@ -94,12 +94,13 @@ def training_loss(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], given)
     assert tokens.code is not None
-    if own and tokens.camera is not None and float(torch.rand(1, generator=generator)) < stage.own_frames:
-        batch = turned(batch, tokens.camera.viewmats.float())
     parts = {}
     if model.encoder.head is not None:  # otherwise camera and code come from what is frozen
         parts["camera"] = camera_loss(tokens, batch)
         parts["code"] = codes.loss(tokens.code.float(), batch.means, batch.colors)
+    # Only the decoder is forgiven a turn: a camera that were judged in its own frame would always be right.
+    if own and tokens.camera is not None and float(torch.rand(1, generator=generator)) < stage.own_frames:
+        batch = turned(batch, tokens.camera.viewmats.detach().float())
     parts |= decoder_losses(model, tokens, batch, stage, generator)
     total = torch.stack(list(parts.values())).sum()
     return total, {name: float(value.detach()) for name, value in parts.items()}
