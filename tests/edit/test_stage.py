@@ -14,6 +14,7 @@ from headlift.edit.stage import Edit, EditOrder, SmallClip, load_edit
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import Provenance, save_checkpoint
+from headlift.model.complexion import Complexion
 from headlift.model.config import DecoderConfig, EncoderConfig, PercHeadConfig
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.edit_checkpoint import save_edit
@@ -184,6 +185,26 @@ def test_words_that_are_shapes_are_painted_into_the_map(
     assert left[0, :16].all()
     assert torch.equal(right, left.flip(-1))
     assert stage.paint_words(labels, "nothing", CAMERA) is labels
+
+
+def test_what_traits_leave_on_faces_is_added_to_the_edited_head(
+    editor: tuple[EditModel, StyleModel], stage: Edit, labels: Tensor
+) -> None:
+    model, style = editor
+    complexion = Complexion((0, 0), 512, 16)
+    complexion.places[0], complexion.places[1] = look(0), -look(0)
+    complexion.colors[1, :5] = 1.0
+    with_marks = Edit(model, SmallClip(style, model), "marks", complexion=complexion)
+    parent = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
+    same = EditOrder(CAMERA, parent, labels, look(0), None, look(0))
+    assert torch.equal(with_marks(same, nothing).colors, parent.colors)
+    painted = EditOrder(CAMERA, parent, labels, look(0), labels.flip(1), None)
+    assert torch.equal(with_marks(painted, nothing).colors, stage(painted, nothing).colors)
+    order = EditOrder(CAMERA, parent, labels, look(0), None, -look(0))
+    plain, marked = stage(order, nothing), with_marks(order, nothing)
+    assert bool((marked.colors[:5] > plain.colors[:5]).all())
+    assert torch.equal(marked.colors[5:], plain.colors[5:])
+    assert torch.equal(marked.means, plain.means)
 
 
 def test_models_of_the_papers_sizes_take_their_looks_from_clips_file(

@@ -66,6 +66,11 @@ def test_our_own_recipe_is_still_there():
     assert isinstance(mini(), TrainConfig)
 
 
+def test_pictures_of_a_part_of_the_patches_are_refused():
+    with pytest.raises(InvalidInputError, match="6 views of 256 patches"):
+        dataclasses.replace(mini().stages[-1], patches=256)
+
+
 def test_editing_leaves_artificial_heads_out_and_starts_from_reconstruction():
     for name, start, editor in (("edit", "reconstruction", "base"), ("edit_light", "light", "light")):
         config = RECIPES[name]()

@@ -122,7 +122,7 @@ class StageTask:
         return Schedule(
             steps=stage.steps, minutes=stage.minutes, learning_rate=stage.learning_rate,
             warmup_steps=config.warmup_steps, clip_norm=config.clip_norm, weight_decay=config.weight_decay,
-            ema_decay=config.ema_decay, checkpoint_minutes=5.0, keep=1, seed=config.seed,
+            ema_decay=config.ema_decay, ema_power=config.ema_power, checkpoint_minutes=5.0, keep=1, seed=config.seed,
         )  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
+from headlift.model.closing import closed
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, HEAD_CENTER, Cameras, Gaussians, ImageTokens
@@ -120,23 +121,8 @@ def decoder_losses(
     direct = anchor_loss(heads.means, heads.colors, batch.means[:, rows], batch.colors[:, rows], batch.seen[:, rows])
     losses = {"anchors": stage.anchor_weight * direct}
     if stage.views:
-        whole = heads if patches is None else completed(model, tokens, heads, rows)
-        losses |= splatted_loss(model, whole, batch, generator, stage)
+        losses |= splatted_loss(model, heads, batch, generator, stage)
     return losses
-
-
-def completed(model: PercHead, tokens: ImageTokens, part: Gaussians, rows: Tensor | slice) -> Gaussians:
-    """Whole heads in which only the Gaussians `rows` carry gradients.
-
-    Patches never look at each other, so a random part of them gives an unbiased direction at a part of the cost.
-    """
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rest = model.decoder(tokens.detach())
-    fields = {}
-    for name in ("means", "quats", "scales", "opacities", "colors"):
-        whole = getattr(rest, name).float()
-        fields[name] = whole.index_copy(1, rows, getattr(part, name).float()) if isinstance(rows, Tensor) else whole
-    return Gaussians(**fields)
 
 
 def splatted_loss(
@@ -148,7 +134,10 @@ def splatted_loss(
     size = batch.target.shape[-1]
     pixels, seen = [], []
     for i in range(len(batch.target)):
-        head = Gaussians(*(getattr(heads, name)[i] for name in ("means", "quats", "scales", "opacities", "colors")))
+        fields = (heads.means, heads.quats, heads.scales, heads.opacities, heads.colors)
+        head = Gaussians(*(field[i].float() for field in fields))
+        if model.config.decoder.closed:  # judged as it is served
+            head = closed(head, model.template.neighbors, model.config.decoder.closed)
         views = rasterize(head, crop_cameras(batch.target_viewmats[i], size))
         background = torch.rand(len(views.rgb), 3, 1, 1, generator=generator)
         target = batch.target[i]

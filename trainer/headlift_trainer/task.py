@@ -109,6 +109,7 @@ class Schedule:
     betas: tuple[float, float] = (0.9, 0.95)
     accumulate: int = 1  # micro-batches a step, shared by all workers; at least one each
     ema_decay: float = 0.999  # 0 turns averaging off
+    ema_power: float | None = None  # takes its place (ema.Ema): 0 is the mean of all steps, more forgets the start
     precision: Precision = "fp32"
     checkpoint_activations: bool = False
     checkpoint_minutes: float | None = 10.0  # None: never by time
@@ -132,6 +133,7 @@ class Schedule:
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "over 0, or None"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in 0..1, below 1"),
+            ("ema_power", self.ema_power is None or self.ema_power >= 0, "0 or more, or None"),
             ("precision", self.precision in ("fp32", "bf16"), "fp32 or bf16"),
             ("checkpoint_minutes", self.checkpoint_minutes is None or self.checkpoint_minutes > 0, "over 0, or None"),
             ("checkpoint_steps", self.checkpoint_steps is None or self.checkpoint_steps >= 1, "1 or more, or None"),

@@ -46,7 +46,7 @@ class Training:
             weight_decay=schedule.weight_decay,
             fused=True,
         )
-        self._ema = Ema(self._parameters, schedule.ema_decay) if schedule.ema_decay else None
+        self._ema = Ema(self._parameters, schedule.ema_decay, schedule.ema_power) if schedule.ema_decay else None
         self.device = next(iter(self._parameters.values())).device
         self.step = 0  # steps done, the skipped ones included
         self.seconds = 0.0  # wall time, of all attempts

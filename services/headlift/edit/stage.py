@@ -19,6 +19,7 @@ from torch import Tensor
 from headlift.edit.difference import apply_difference
 from headlift.errors import IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import load_checkpoint, weights_hash
+from headlift.model.complexion import Complexion, recolored
 from headlift.model.edit import EditModel
 from headlift.model.edit_checkpoint import load_edit_weights
 from headlift.model.map_words import MapWords
@@ -113,10 +114,16 @@ class Edit:
     """
 
     def __init__(
-        self, model: EditModel, embedder: Embedder, fingerprint: str, outlines: MapWords | None = None
+        self,
+        model: EditModel,
+        embedder: Embedder,
+        fingerprint: str,
+        outlines: MapWords | None = None,
+        complexion: Complexion | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self._outlines = outlines
+        self._complexion = complexion
         self.map_size = model.config.map_size
         self.style_dim = model.config.style_dim
         self._model, self._embedder = model, embedder
@@ -223,15 +230,20 @@ class Edit:
                 "A new head needs a map and a look; give both, or the head that is edited.", reason="NOTHING_TO_EDIT"
             )
         if order.parent is None:
-            return self._head(labels, style, order.camera, check)
+            return self._made_up(self._head(labels, style, order.camera, check), None, style)
         if order.parent_map is None or order.parent_style is None:
             raise InvalidInputError("A head is edited from its map and its look; give both.", field="head")
         before = self._head(order.parent_map, order.parent_style, order.camera, check)
         after = self._head(labels, style, order.camera, check)
         check()
-        return apply_difference(
+        edited = apply_difference(
             order.parent, before, after, shape=not torch.equal(labels, order.parent_map), color=before is not after
         )
+        return edited if torch.equal(style, order.parent_style) else self._made_up(edited, order.parent_style, style)
+
+    def _made_up(self, head: Gaussians, before: Tensor | None, after: Tensor) -> Gaussians:
+        """With what the traits of a look leave on the face, beside those of the look before."""
+        return head if self._complexion is None else recolored(head, self._complexion.change(before, after))
 
     def _head(self, labels: Tensor, style: Tensor, camera: Cameras, check: Callable[[], None]) -> Gaussians:
         """The model's own head of a map and a look; the last few are remembered."""
@@ -301,7 +313,7 @@ def load_edit(
         embedder = load_clip(clip, model.config.clip or "", device)
         files.append(clip)
     digest = hashlib.sha256("".join(map(weights_hash, files)).encode()).hexdigest()
-    return Edit(model, embedder, digest, found.outlines)
+    return Edit(model, embedder, digest, found.outlines, found.complexion)
 
 
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -18,16 +18,18 @@ from headlift.model.types import Gaussians
 _NEAREST = 6  # neighbours that surround a Gaussian
 
 
-@torch.no_grad()
 def closed(head: Gaussians, neighbors: Tensor, least: float) -> Gaussians:
     """The head with discs of at least ``least`` times the distance to their neighbours; thicknesses stay.
+
+    Gradients reach the scales of discs that are wide enough, and pass the distances by.
 
     Args:
         head: N Gaussians.
         neighbors: [N, 8] int64, those of the template.
         least: Smallest scale along the two larger axes, over the mean distance to the six nearest neighbours.
     """
-    apart = (head.means[neighbors] - head.means[:, None]).norm(dim=-1)
-    spacing = apart.topk(_NEAREST, dim=1, largest=False).values.mean(1, keepdim=True)
+    with torch.no_grad():
+        apart = (head.means[neighbors] - head.means[:, None]).norm(dim=-1)
+        spacing = apart.topk(_NEAREST, dim=1, largest=False).values.mean(1, keepdim=True)
     values, axes = head.scales.topk(2, dim=1)
     return replace(head, scales=head.scales.scatter(1, axes, torch.maximum(values, least * spacing)))

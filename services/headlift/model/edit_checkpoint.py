@@ -1,8 +1,9 @@
 """Weights of editing models: one safetensors file beside the reconstruction checkpoint that it goes with.
 
 It holds the editing encoder, the small CLIP with its vocabulary where the model has one, outlines for words that are
-shapes, and the reconstruction's decoder only where that was fine-tuned. HeadNet stays in the reconstruction checkpoint;
-its digest is kept, because the small CLIP reads its features and means nothing with another.
+shapes, what traits leave on faces, and the reconstruction's decoder only where that was fine-tuned. HeadNet stays in
+the reconstruction checkpoint; its digest is kept, because the small CLIP reads its features and means nothing with
+another.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, HeadliftError, IncompatibleWeightsError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, tensors_digest
+from headlift.model.complexion import Complexion
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 
 FORMAT = "headlift.edit.v1"
-_ENCODER, _STYLE, _OUTLINES, _TUNED = "encoder.", "style.", "outlines.", "reconstruction."
+_ENCODER, _STYLE, _OUTLINES, _COMPLEXION, _TUNED = "encoder.", "style.", "outlines.", "complexion.", "reconstruction."
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class EditWeights:
         style: The small CLIP; None where the config names open_clip's.
         provenance: Where all come from.
         outlines: For words that are shapes; None where words are looks alone.
+        complexion: What traits leave on faces; None where the painter alone shows them.
     """
 
     model: EditModel
     style: StyleModel | None
     provenance: Provenance
     outlines: MapWords | None = None
+    complexion: Complexion | None = None
 
 
 def save_edit(
@@ -54,6 +58,7 @@ def save_edit(
     provenance: Provenance,
     *,
     outlines: MapWords | None = None,
+    complexion: Complexion | None = None,
     tuned: bool = False,
     dtype: torch.dtype = torch.float16,
 ) -> str:
@@ -65,6 +70,7 @@ def save_edit(
         style: The small CLIP, for models that have one.
         provenance: Where the weights come from.
         outlines: For words that are shapes.
+        complexion: What traits leave on faces.
         tuned: Write the reconstruction's decoder too, because it was fine-tuned.
         dtype: Of the tensors in the file.
 
@@ -77,6 +83,8 @@ def save_edit(
         parts.append((_STYLE, style.state_dict()))
     if outlines is not None:
         parts.append((_OUTLINES, outlines.state_dict()))
+    if complexion is not None:
+        parts.append((_COMPLEXION, complexion.state_dict()))
     if tuned:
         parts.append((_TUNED, model.reconstruction.decoder.state_dict(prefix="decoder.")))
     tensors = {
@@ -134,11 +142,12 @@ def load_edit_weights(path: Path | str, reconstruction: PercHead, *, other_headn
         model.encoder.load_state_dict(_under(_ENCODER, tensors))
         style = None if config.style is None else _style(config, words, reconstruction, _under(_STYLE, tensors))
         outlines = _outlines(_under(_OUTLINES, tensors))
+        complexion = _complexion(_under(_COMPLEXION, tensors), reconstruction)
         if tuned := _under(_TUNED, tensors):
             reconstruction.load_state_dict(tuned, strict=False)
     except (RuntimeError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} does not hold the tensors of its own config.") from error
-    return EditWeights(model.eval().requires_grad_(False), style, provenance, outlines)
+    return EditWeights(model.eval().requires_grad_(False), style, provenance, outlines, complexion)
 
 
 def headnet_digest(model: PercHead) -> str:
@@ -175,6 +184,15 @@ def _outlines(tensors: dict[str, Tensor]) -> MapWords | None:
     outlines = MapWords()
     outlines.load_state_dict(tensors)
     return outlines
+
+
+def _complexion(tensors: dict[str, Tensor], reconstruction: PercHead) -> Complexion | None:
+    if not tensors:
+        return None
+    groups = tuple(tensors["groups"].tolist())
+    complexion = Complexion(groups, reconstruction.config.decoder.num_gaussians, tensors["look"].shape[0])
+    complexion.load_state_dict(tensors)
+    return complexion
 
 
 def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -48,7 +48,7 @@ def edit(args: argparse.Namespace) -> int:
     if found.style is None or net is None:
         raise IncompatibleWeightsError("eval edit measures models with the small CLIP; this one has none.")
     train, held_out = pack_sets(args.shards, net, args.cache or args.shards / "packed_edit")
-    stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation", found.outlines)
+    stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation", found.outlines, found.complexion)
     run = EditEvaluation(stage, found.model, found.style, train)
     rows = np.unique(np.linspace(0, len(held_out) - 1, min(args.limit, len(held_out))).round().astype(int)).tolist()
     subjects = []

@@ -30,6 +30,9 @@ def register_editor(kinds: Subparsers) -> None:
     editor.add_argument(
         "--start", type=Path, metavar="FILE", help="editing weights to begin with, of this or another HeadNet"
     )
+    editor.add_argument(
+        "--targets", type=Path, metavar="DIR", help="the heads' anchor targets, for what age and make-up leave on faces"
+    )
     editor.add_argument("--minutes", type=float, default=20.0, metavar="M", help="for the painter (default: 20)")
 
 
@@ -44,7 +47,7 @@ def train_editor(args: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:
         result = running.train_editor(
-            args.shards, args.out, model, plan, start=args.start,
+            args.shards, args.out, model, plan, start=args.start, targets=args.targets,
             say=lambda line: say(args, line), quiet=args.json, stop=lambda: bool(asked),
         )  # fmt: skip
     finally:

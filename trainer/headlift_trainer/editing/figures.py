@@ -46,6 +46,15 @@ SHAPES: tuple[tuple[str, str, str, int], ...] = (
     ("a hat", "hat", "hat", HAT),
     ("glasses", "glasses", "glasses", GLASSES),
 )
+# Words for what shows on the face as a whole, and the group and value that they name.
+TRAITS: tuple[tuple[str, str, str], ...] = (
+    ("an old person", "age", "old"),
+    ("a young person", "age", "young"),
+    ("a man", "sex", "man"),
+    ("a woman", "sex", "woman"),
+    ("make-up", "make-up", "make-up"),
+    ("no make-up", "make-up", "none"),
+)
 _YAWS = (0.0, 60.0, 180.0)
 _LEAST_PIXELS = 40  # of a class, for its colour to be judged
 _GROWN = 0.09  # of the map's side that hair is painted further out
@@ -111,6 +120,7 @@ class EditEvaluation:
         """Measure one."""
         self._geometry(subject)
         self._words(subject)
+        self._traits(subject)
         self._shapes(subject)
         self._strokes(subject)
 
@@ -161,6 +171,17 @@ class EditEvaluation:
             changed = (after[:3] - before[:3]).abs().mean(0)
             add("color_change_named", float(changed[place].mean()))
             add("color_change_elsewhere", float(changed[elsewhere].mean()))
+
+    def _traits(self, subject: Subject) -> None:
+        """Does the small CLIP see on the render what words asked for."""
+        for text, group, value in TRAITS:
+            if subject.values.get(group) in (value, None):
+                continue
+            head = self.edited(subject, style=self._stage.embed_text(text, subject.look))
+            for name, one in (("before", subject.parent), ("after", head)):
+                look = self._style.embed_features(picture_features(self._net, drawn(one, subject.camera)[None]))
+                said = name_values(self._style, look, group)[0]
+                self.found.add(f"named_by_clip_{group.replace('-', '')}_{name}", said == value)
 
     def _shapes(self, subject: Subject) -> None:
         """Do words for shapes change the parsed render as they change the map; of bald heads, how much hair is left."""

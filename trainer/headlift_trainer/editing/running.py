@@ -2,6 +2,7 @@
 
     heads --HeadNet--> packed lessons --clip task--> small CLIP --ridge--> traits
     maps --means--> outlines of hair, hats and glasses
+    anchor targets, traits --ridge--> complexion: what age, sex and make-up leave on a face
     lessons, looks --class colours, then the edit task--> painter --> mini_edit.safetensors
 
 The reconstruction model is not touched. Every step keeps what it has made; the same command goes on.
@@ -26,6 +27,7 @@ from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, feature_width
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits
+from headlift_trainer.editing.complexion import fit_complexion
 from headlift_trainer.editing.data import EditHeads, pack_sets
 from headlift_trainer.editing.outlines import fit_outlines
 from headlift_trainer.editing.paint_task import PaintTask, fit_class_colors
@@ -70,6 +72,7 @@ def train_editor(
     plan: EditPlan,
     *,
     start: Path | None = None,
+    targets: Path | None = None,
     say: Callable[[str], object] = lambda line: None,
     quiet: bool = False,
     stop: Callable[[], bool] | None = None,
@@ -81,6 +84,7 @@ def train_editor(
         reconstruction: The model that they go with; frozen.
         plan: How much.
         start: Editing weights of the same size to begin with, of any HeadNet; None begins anew.
+        targets: Folder of the heads' anchor targets; None leaves age, sex and make-up to the painter.
         say: Called with a line at each step. quiet: No progress bars. stop: Asked after each step.
 
     Raises:
@@ -115,10 +119,15 @@ def train_editor(
     say(f"painter: {plan.edit_minutes:g} min")
     result = run(task, schedule, out / "edit", quiet=quiet, stop=stop)
     figures |= result.figures
-    provenance = provenance_of(train, result.steps, figures, plan)
     outlines = MapWords()
     fit_outlines(outlines, train)
-    save_edit(out / FILE, model, style, provenance, outlines=outlines)
+    complexion = None
+    if targets is not None:
+        say("complexion")
+        complexion, strength = fit_complexion(style, reconstruction.template, train.seeds, train.records, targets)
+        figures["complexion_logits"] = round(strength, 4)
+    provenance = provenance_of(train, result.steps, figures, plan)
+    save_edit(out / FILE, model, style, provenance, outlines=outlines, complexion=complexion)
     return EditResult(out / FILE, figures, result.finished)
 
 

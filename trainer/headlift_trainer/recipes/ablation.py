@@ -25,7 +25,7 @@ def ablation(minutes: float, *, seed: int = 0) -> dict[str, TrainConfig]:
     stage = replace(stage, pixel_weight=0.0, perceptual_weight=0.0)
     return {
         f"{loss}_{inputs}": replace(
-            base, name=f"{loss}_{inputs}", stages=(_stage(stage, loss, augmentation),), seed=seed
+            base, name=f"{loss}_{inputs}", stages=(_stage(stage, loss, augmentation),), seed=seed, ema_power=None
         )
         for loss in LOSSES
         for inputs, augmentation in AUGMENTATIONS.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headlift.errors import InvalidInputError
 from headlift.model.config import PercHeadConfig, named_config
 
 # What is done to input pictures: nothing; odd light, crops, mattes and blur; and, beside those, what photographs from
@@ -18,6 +19,9 @@ class Stage:
 
     A stage ends at `steps` optimiser steps or after `minutes`, whichever comes first; the learning rate follows
     whichever is further on.
+
+    Raises:
+        InvalidInputError: Pictures are asked for of a part of the patches.
     """
 
     name: str
@@ -25,7 +29,7 @@ class Stage:
     minutes: float
     batch_size: int
     learning_rate: float
-    patches: int | None  # template patches decoded per step; None is all, which splatting needs
+    patches: int | None  # template patches decoded a step; None is all, which splatting needs
     views: int = 0  # further pictures per head to splat against; 0 supervises anchors only
     anchor_weight: float = 1.0  # of the direct supervision of anchors
     own_cameras: float = 0.0  # share of the batches that guidance sees with the model's own camera estimate
@@ -36,6 +40,12 @@ class Stage:
     l1_weight: float = 0.0  # of the plain mean absolute difference of splatted views
     ssim_weight: float = 0.0  # of 1 - SSIM of splatted views
     augmentation: Augmentation = "standard"  # of the input pictures
+
+    def __post_init__(self) -> None:
+        if self.views and self.patches is not None:
+            raise InvalidInputError(
+                f"The stage {self.name!r} splats {self.views} views of {self.patches} patches; set patches to None."
+            )
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     warmup_steps: int = 60
     ema_decay: float = 0.995
+    ema_power: float | None = None  # takes its place (ema.Ema)
     camera_noise: float = 0.02  # of the pose numbers that guidance is given, as an estimate would be off
     sharpener_minutes: float = 5.0
     thumbnails: int = 12_000  # samples of the closed-form first guess, for models that have one
@@ -78,4 +89,5 @@ def mini(hours: float = 1.5, *, anchors: float = 0.0, sharpener: float = 0.1) ->
         stages=(direct, pictures) if anchors > 0 else (pictures,),
         sharpener_minutes=sharpener * minutes,
         camera_noise=0.01,
+        ema_power=1.0,
     )
