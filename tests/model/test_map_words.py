@@ -31,6 +31,8 @@ def words():
     radii = {1: 0.24, 2: 0.3, 3: 0.38}
     for i, radius in radii.items():
         found.hair[:, i] = torch.from_numpy(signed_distance(portrait(SIDE, radius) == HAIR))
+        for curl, more in enumerate((0.0, 0.06)):
+            found.curls[:, curl, i - 1] = torch.from_numpy(signed_distance(portrait(SIDE, radius + more) == HAIR))
     bare = portrait(SIDE, 0.19)
     found.head[:] = torch.from_numpy(signed_distance(bare > 0))
     found.eyes[:] = torch.tensor([[0.44, 0.45], [0.56, 0.45]])
@@ -53,6 +55,27 @@ def test_hair_becomes_as_long_as_is_said(words, side):
     wanted = portrait(side, 0.38) == HAIR
     grown = words.paint(portrait(side), {"hair length": "long"}, 0.0) == HAIR
     assert (grown & wanted).sum() > 0.9 * (grown | wanted).sum()
+
+
+def test_curls_stand_out_and_straight_hair_lies_closer(words):
+    labels = portrait()
+    curly = words.paint(labels, {"curl": "curly"}, 0.0)
+    wanted = portrait(hair=0.3) == HAIR
+    assert ((curly == HAIR) & wanted).sum() > 0.93 * ((curly == HAIR) | wanted).sum()
+    assert (curly[labels != BACKGROUND] == labels[labels != BACKGROUND]).all()
+    straight = words.paint(portrait(hair=0.28), {"curl": "straight"}, 0.0)
+    assert (labels == HAIR).sum() * 0.85 < (straight == HAIR).sum() < (portrait(hair=0.28) == HAIR).sum()
+    half = words.paint(labels, {"curl": "curly"}, 0.0, strength=0.5)
+    assert (labels == HAIR).sum() < (half == HAIR).sum() < (curly == HAIR).sum()
+
+
+def test_curls_need_hair_and_outlines_of_both_kinds(words):
+    bald = portrait(hair=0.1)
+    assert words.paint(bald, {"curl": "curly"}, 0.0) is bald
+    labels = portrait()
+    assert words.paint(labels, {"curl": "wavy"}, 0.0) is labels
+    words.curls[:, 1] = -REACH
+    assert words.paint(labels, {"curl": "curly"}, 0.0) is labels
 
 
 def test_under_hair_that_is_gone_lies_what_lay_beside_it(words):

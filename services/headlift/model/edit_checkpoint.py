@@ -182,7 +182,7 @@ def _outlines(tensors: dict[str, Tensor]) -> MapWords | None:
     if not tensors:
         return None
     outlines = MapWords()
-    outlines.load_state_dict(tensors)
+    outlines.load_state_dict(outlines.state_dict() | tensors)  # older files know fewer outlines
     return outlines
 
 

@@ -1,4 +1,4 @@
-"""Words that are shapes, painted into a map: "long hair", "bald", "a hat", "glasses" (ours).
+"""Words that are shapes, painted into a map: "long hair", "curly hair", "bald", "a hat", "glasses" (ours).
 
 A look moves no geometry, as in the paper. Words for shapes therefore go where shapes are said: into the map, where
 people see what they did and paint on. Hair grows and shrinks by the difference between typical outlines, so that it
@@ -6,8 +6,8 @@ stays this person's hair; what is put on has the outline of a typical one, fitte
 
 Fields are signed distances to an outline, in sides of the picture, positive inside.
 
-Legend: Y sights (from the front, and from 45 degrees to the person's left), L lengths of hair, W things to wear,
-S side of a field, H side of a map.
+Legend: Y sights (from the front, and from 45 degrees to the person's left), L lengths of hair, C curls, W things to
+wear, S side of a field, H side of a map.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LENGTHS = ("bald", "short", "medium", "long")
+CURLS = ("straight", "curly")
 WORN = (("hat", "hat"), ("glasses", "glasses"), ("glasses", "sunglasses"))  # group and value
 REACH = 0.25  # beyond this distance an outline says nothing
 SIDE = 128
@@ -51,11 +52,13 @@ class MapWords(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.hair: Tensor  # [Y, L, S, S] of heads whose hair has this length
+        self.curls: Tensor  # [Y, C, L - 1, S, S] likewise of straight and of curly hair, bald heads apart
         self.head: Tensor  # [Y, S, S] of what is there without hair
         self.eyes: Tensor  # [Y, 2, 2] where right and left eye lie in these, x and y in sides of the picture
         self.worn: Tensor  # [Y, W, S, S] of a typical one
         self.worn_eyes: Tensor  # [Y, W, 2, 2] where the eyes of its wearer lie
         self.register_buffer("hair", torch.full((2, len(LENGTHS), SIDE, SIDE), -REACH))
+        self.register_buffer("curls", torch.full((2, len(CURLS), len(LENGTHS) - 1, SIDE, SIDE), -REACH))
         self.register_buffer("head", torch.full((2, SIDE, SIDE), -REACH))
         self.register_buffer("eyes", torch.zeros(2, 2, 2))
         self.register_buffer("worn", torch.full((2, len(WORN), SIDE, SIDE), -REACH))
@@ -83,6 +86,8 @@ class MapWords(nn.Module):
         side = min(yaw_deg / SIDE_YAW, 1.0)
         if (length := named.get("hair length")) in LENGTHS:
             out = self._grown(out, LENGTHS.index(length), side, strength)
+        if (curl := named.get("curl")) in CURLS:
+            out = self._curled(out, CURLS.index(curl), side, strength)
         if strength >= 0.5:
             for group in ("hat", "glasses"):
                 if group in named:
@@ -106,6 +111,31 @@ class MapWords(nn.Module):
         over = np.isin(labels, _UNDER_HAIR) | (np.isin(labels, (2, 6, 7)) & (typical > _SURE))
         out = np.where(hair & over, np.uint8(_HAIR), labels)
         gone = (labels == _HAIR) & ~hair
+        return _uncovered(out, gone, _seen(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
+
+    def _curled(self, labels: U8, wanted: int, side: float, strength: float) -> U8:
+        """Hair of the same length that stands out as curly hair does, or lies as straight hair does."""
+        fit = _fit(eyes_of(labels), _mixed(self.eyes, side))
+        here = signed_distance(labels == _HAIR)
+        fields = [_seen(_mixed(self.hair[:, i], side), fit, len(labels)) for i in range(1, len(LENGTHS))]
+        length = int(np.argmin([np.abs(_near(here) - _near(field)).mean() for field in fields]))
+        both = self.curls[:, :, length]
+        if not (labels == _HAIR).any() or bool((both.amax((2, 3)) <= -REACH).any()):  # no hair, or none was seen
+            return labels
+        other, typical = (_seen(_mixed(both[:, i], side), fit, len(labels)) for i in (1 - wanted, wanted))
+        there = here + (typical - other)
+        # Curls only stand out, straight hair only lies closer, and neither goes past what is typical of it.
+        curly = CURLS[wanted] == "curly"
+        there = (
+            np.maximum(here, np.minimum(there, typical + _ROOM))
+            if curly
+            else np.minimum(here, np.maximum(there, typical - _ROOM))
+        )
+        hair = here + strength * (there - here) > 0
+        out = np.where(hair & np.isin(labels, _UNDER_HAIR), np.uint8(_HAIR), labels)
+        gone = (labels == _HAIR) & ~hair
+        if (out == labels).all() and not gone.any():
+            return labels
         return _uncovered(out, gone, _seen(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
 
     def _dressed(self, labels: U8, group: str, value: str, side: float) -> U8:

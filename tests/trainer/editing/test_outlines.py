@@ -24,6 +24,9 @@ def test_outlines_are_those_of_the_heads(sets: tuple[EditHeads, EditHeads]) -> N
     assert torch.equal(seen > 0, torch.from_numpy(train.maps[0, 0] == HAIR))
     assert (words.hair[:, LENGTHS.index("long")] == -REACH).all()
     assert (words.hair[:, LENGTHS.index("bald")] == -REACH).all()
+    assert counts["short straight"] == len(train)
+    assert torch.equal(words.curls[:, 0, 0], words.hair[:, LENGTHS.index("short")])
+    assert (words.curls[:, 1] == -REACH).all()
     face = torch.from_numpy(train.maps[0, 0] == 2)
     assert (words.head[0][face] > 0).all()
 

@@ -43,6 +43,8 @@ SHAPES: tuple[tuple[str, str, str, int], ...] = (
     ("long hair", "hair length", "long", HAIR),
     ("short hair", "hair length", "short", HAIR),
     ("a bald head", "hair length", "bald", HAIR),
+    ("curly hair", "curl", "curly", HAIR),
+    ("straight hair", "curl", "straight", HAIR),
     ("a hat", "hat", "hat", HAT),
     ("glasses", "glasses", "glasses", GLASSES),
 )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from headlift.model.map_words import F32, LENGTHS, SIDE, WORN, MapWords, Mask, eyes_of, signed_distance
+from headlift.model.map_words import CURLS, F32, LENGTHS, SIDE, WORN, MapWords, Mask, eyes_of, signed_distance
 from headlift.preprocess.interfaces import CLASSES
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import values_of
@@ -38,6 +38,11 @@ def fit_outlines(words: MapWords, heads: EditHeads) -> dict[str, int]:
             counts[length] = len(rows)
             if rows and length != "bald":
                 words.hair[sight, i] = torch.from_numpy(_mean([maps[row] == _HAIR for row in rows]))
+            for j, curl in enumerate(CURLS):
+                alike = [row for row in rows if values[row].get("curl") == curl]
+                counts[f"{length} {curl}"] = len(alike)
+                if alike and length != "bald":
+                    words.curls[sight, j, i - 1] = torch.from_numpy(_mean([maps[row] == _HAIR for row in alike]))
         shorn = [row for row in bare if values[row].get("hair length") in ("bald", "short")]
         if shorn:
             # Of short hair, what is not hair may lie behind it: the skull of the bald, the shoulders of everybody.
