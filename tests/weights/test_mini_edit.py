@@ -10,6 +10,7 @@ import torch
 from headlift import weights
 from headlift.edit.stage import Edit, EditOrder, load_edit
 from headlift.model.cameras import orbit_camera
+from headlift.model.template import Region
 
 FILE = Path(str(weights.__file__)).with_name("mini_edit.safetensors")
 CAMERA = orbit_camera(0.0, size=256)
@@ -83,3 +84,22 @@ def test_an_edit_recolours_hair_and_moves_nothing(stage: Edit, labels: torch.Ten
 def test_synonyms_are_read_and_strange_words_are_told(stage: Edit) -> None:
     assert stage.unknown_words("a ginger lady with blonde curls and specs") == []
     assert stage.unknown_words("a glittering unicorn") == ["glittering", "unicorn"]
+
+
+def test_make_up_and_age_show_on_the_face_and_only_there(stage: Edit, labels: torch.Tensor) -> None:
+    start = stage.embed_text("a young woman without make-up, with brown hair")
+    parent = stage(EditOrder(CAMERA, map=labels, style=start), lambda: None)
+    regions = stage._model.reconstruction.template.regions
+    face = (regions == Region.FACE) | (regions == Region.MOUTH) | (regions == Region.EYE)
+    changes = {}
+    for text in ("make-up", "an old person"):
+        order = EditOrder(CAMERA, parent, labels, start, None, stage.embed_text(text, start))
+        plain = Edit(stage._model, stage._embedder, "no tables")(order, lambda: None)
+        changes[text] = stage(order, lambda: None).colors - plain.colors
+        assert float(changes[text][~face].abs().max()) == 0
+        assert float(changes[text][face].abs().max()) > 0.05
+    lips = changes["make-up"][face].abs().sum(-1).topk(200).indices
+    redder = changes["make-up"][face][lips]
+    assert float((redder[:, 0] - redder[:, 1]).mean()) > 0.05
+    folds = changes["an old person"][face].mean(-1)
+    assert float(folds.topk(500, largest=False).values.mean()) < -0.03

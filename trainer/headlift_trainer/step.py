@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
-from headlift.model.closing import closed
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, HEAD_CENTER, Cameras, Gaussians, ImageTokens
@@ -136,8 +135,6 @@ def splatted_loss(
     for i in range(len(batch.target)):
         fields = (heads.means, heads.quats, heads.scales, heads.opacities, heads.colors)
         head = Gaussians(*(field[i].float() for field in fields))
-        if model.config.decoder.closed:  # judged as it is served
-            head = closed(head, model.template.neighbors, model.config.decoder.closed)
         views = rasterize(head, crop_cameras(batch.target_viewmats[i], size))
         background = torch.rand(len(views.rgb), 3, 1, 1, generator=generator)
         target = batch.target[i]

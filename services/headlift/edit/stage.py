@@ -172,7 +172,7 @@ class Edit:
         return self._embedder.unknown_words(text)
 
     def paint_words(self, labels: Tensor, text: str, camera: Cameras, strength: float = 1.0) -> Tensor:
-        """The map with the shapes that words name painted in: hair of another length, a hat, glasses.
+        """The map with the shapes that words name painted in: hair of another length or curl, a hat, glasses.
 
         Args:
             labels: [H, H] uint8.

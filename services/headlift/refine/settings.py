@@ -35,8 +35,8 @@ class RefineSettings:
     gradient_floor: float = 0.5  # of a gradient's root mean square, below which steps shrink in proportion
 
     scale_weights: tuple[float, ...] = (1.0, 0.7, 0.5)  # of the L1 error at full, half, quarter size ...
-    alpha_weight: float = 0.3
-    smooth_means: float = 40.0  # of squared differences to the neighbours' mean, offsets in cm
+    alpha_weight: float = 0.8
+    smooth_means: float = 20.0  # of squared differences to the neighbours' mean, offsets in cm
     smooth_colors: float = 2.0
     smooth_scales: float = 0.1
     smooth_opacities: float = 0.02
@@ -44,7 +44,7 @@ class RefineSettings:
     pull_others: float = 0.002
     mirror_colors: float = 0.005  # of what the camera does not see, towards the mirrored side
 
-    max_offset: float = 0.02  # m
+    max_offset: float = 0.03  # m
     max_growth: float = 2.0  # of a scale, and its inverse the largest shrinking
     max_scale_ratio: float = 3.0  # times the distance to the neighbours; scales that start above may stay, not grow
     max_logit: float = 4.0  # change of colours and opacities
