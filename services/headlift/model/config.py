@@ -313,7 +313,7 @@ def _mini() -> PercHeadConfig:
     decoder = DecoderConfig(
         dim=256, depth=4, num_heads=8, residual="standard", gaussian_dim=48, s_init=0.4, s_max=0.08,
         guidance="projected", geometry_rank=40, color_rank=32, code_doubt=3.0,
-        closed=0.65, silhouette_steps=24, hair_cover=True, hair_grain=0.8,
+        closed=0.6, silhouette_steps=24, hair_cover=True, hair_grain=0.8,
     )  # fmt: skip
     return PercHeadConfig(
         "mini", 512, encoder, decoder, SharpenerConfig(channels=32, depth=4, unshuffle=2, blur_sigma=1.5)
