@@ -191,9 +191,9 @@ def test_what_traits_leave_on_faces_is_added_to_the_edited_head(
     editor: tuple[EditModel, StyleModel], stage: Edit, labels: Tensor
 ) -> None:
     model, style = editor
-    complexion = Complexion((0, 0), 512, 16)
-    complexion.places[0], complexion.places[1] = look(0), -look(0)
-    complexion.colors[1, :5] = 1.0
+    complexion = Complexion(1, 512, 16)
+    complexion.readout[0] = -look(0)
+    complexion.colors[0, :5] = 1.0
     with_marks = Edit(model, SmallClip(style, model), "marks", complexion=complexion)
     parent = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
     same = EditOrder(CAMERA, parent, labels, look(0), None, look(0))

@@ -230,7 +230,7 @@ class Edit:
                 "A new head needs a map and a look; give both, or the head that is edited.", reason="NOTHING_TO_EDIT"
             )
         if order.parent is None:
-            return self._made_up(self._head(labels, style, order.camera, check), None, style)
+            return self._head(labels, style, order.camera, check)
         if order.parent_map is None or order.parent_style is None:
             raise InvalidInputError("A head is edited from its map and its look; give both.", field="head")
         before = self._head(order.parent_map, order.parent_style, order.camera, check)
@@ -239,11 +239,9 @@ class Edit:
         edited = apply_difference(
             order.parent, before, after, shape=not torch.equal(labels, order.parent_map), color=before is not after
         )
-        return edited if torch.equal(style, order.parent_style) else self._made_up(edited, order.parent_style, style)
-
-    def _made_up(self, head: Gaussians, before: Tensor | None, after: Tensor) -> Gaussians:
-        """With what the traits of a look leave on the face, beside those of the look before."""
-        return head if self._complexion is None else recolored(head, self._complexion.change(before, after))
+        if self._complexion is None or torch.equal(style, order.parent_style):
+            return edited
+        return recolored(edited, self._complexion.change(order.parent_style, style))
 
     def _head(self, labels: Tensor, style: Tensor, camera: Cameras, check: Callable[[], None]) -> Gaussians:
         """The model's own head of a map and a look; the last few are remembered."""

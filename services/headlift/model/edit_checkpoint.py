@@ -189,8 +189,9 @@ def _outlines(tensors: dict[str, Tensor]) -> MapWords | None:
 def _complexion(tensors: dict[str, Tensor], reconstruction: PercHead) -> Complexion | None:
     if not tensors:
         return None
-    groups = tuple(tensors["groups"].tolist())
-    complexion = Complexion(groups, reconstruction.config.decoder.num_gaussians, tensors["look"].shape[0])
+    complexion = Complexion(
+        len(tensors["colors"]), reconstruction.config.decoder.num_gaussians, tensors["readout"].shape[1]
+    )
     complexion.load_state_dict(tensors)
     return complexion
 

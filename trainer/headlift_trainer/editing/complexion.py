@@ -24,21 +24,23 @@ from headlift_trainer.editing.words import GROUPS, Record, values_of
 
 # The mean of all made-up heads is hardly made up, as each is so in another way. Edits go as far as a marked case does:
 # logits between two traits of a group where they differ most, set by eye.
-GROUPS_ON_FACES = {"sex": 0.7, "age": 0.5, "make-up": 1.0}
+GROUPS_ON_FACES = {"sex": 0.7, "age": 0.7, "make-up": 1.0}
 _FACES = (Region.FACE, Region.EYE, Region.MOUTH)
 _RIDGE = 8.0  # heads
+_READ_RIDGE = 0.01  # of the traits' mean energy
 _EDGE = 0.03
 _CHUNK = 4096  # anchors at a time
 _MOST = 0.999  # share of the anchors that stay below that strength
 
 
 def empty_complexion(style: StyleModel, anchors: int) -> Complexion:
-    """Tables for the kept traits of a small CLIP, places filled, colours not."""
+    """Tables for the kept traits of a small CLIP, with what reads them off looks; colours are not filled."""
     rows = kept_rows(style)
-    groups = tuple(list(GROUPS_ON_FACES).index(style.vocabulary.traits[row][0]) for row in rows)
-    complexion = Complexion(groups, anchors, style.config.dim)
-    complexion.look.copy_(style.look)
-    complexion.places.copy_(style.traits[rows])
+    complexion = Complexion(len(rows), anchors, style.config.dim)
+    places = style.traits.double()
+    gram = places @ places.T
+    gram += _READ_RIDGE * gram.diagonal().mean().clamp_min(1e-6) * torch.eye(len(gram), dtype=gram.dtype)
+    complexion.readout.copy_(torch.linalg.solve(gram, places)[rows])
     return complexion
 
 
@@ -83,8 +85,9 @@ def fit_complexion(
     # Faces are symmetric, light is not: what one half says and the other does not is chance.
     complexion.colors.copy_((complexion.colors + complexion.colors[:, template.mirror]) / 2)
     strength = float(complexion.colors[:, faces].square().mean().sqrt())
-    for number, marked in enumerate(GROUPS_ON_FACES.values()):
-        members = complexion.groups == number
+    groups = [style.vocabulary.traits[row][0] for row in kept_rows(style)]
+    for group, marked in GROUPS_ON_FACES.items():
+        members = torch.tensor([other == group for other in groups])
         tables = complexion.colors[members][:, faces]
         apart = (tables[:, None] - tables[None]).abs().flatten().sort().values
         complexion.colors[members] *= marked / max(float(apart[int(_MOST * len(apart))]), 1e-3)
