@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from headlift.commands.session import Subparsers, add_command, emit, progress_bar, say, settings_of
+from headlift.commands.session import Subparsers, add_command, emit, interruptible, progress_bar, say, settings_of
 from headlift.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -59,9 +59,14 @@ def batch(args: argparse.Namespace) -> int:
     from headlift.batch.run import run
 
     job = _job(args)
-    with _workforce(args) as workforce, progress_bar(args, 0, "batch", "item") as bar:
+    with (
+        interruptible() as check_interrupted,
+        _workforce(args) as workforce,
+        progress_bar(args, 0, "batch", "item") as bar,
+    ):
 
         def progress(done: int, total: int, row: Any) -> None:
+            check_interrupted()
             bar.total = total
             bar.update(done - bar.n)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -84,6 +86,33 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
         HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,
     ):
         yield client
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """An interruption that is not lost: it raises at once, and again whenever the answer is called.
+
+    Python swallows exceptions in destructors and callbacks; a KeyboardInterrupt that falls into one of these would
+    leave a long command running to its end.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield lambda: None
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        asked.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def emit(args: argparse.Namespace, data: Mapping[str, Any], text: str) -> None:

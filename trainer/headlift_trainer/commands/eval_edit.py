@@ -8,7 +8,18 @@ from pathlib import Path
 from headlift.commands.session import Subparsers, add_command, emit, progress_bar, say
 from headlift_trainer.commands.eval_options import shipped_weights
 
-_PROMPTS = ("long red hair", "short blond hair", "dark skin", "bald", "a hat", "glasses", "a beard", "an old person")
+_PROMPTS = (
+    "long red hair",
+    "short blond hair",
+    "dark skin",
+    "bald",
+    "a hat",
+    "glasses",
+    "a beard",
+    "an old person",
+    "make-up",
+    "curly hair",
+)
 
 
 def register_edit(kinds: Subparsers) -> None:
