@@ -51,6 +51,12 @@ def test_the_same_look_changes_nothing(complexion: Complexion) -> None:
     assert torch.equal(recolored(before, complexion.change(LOOK, LOOK)).colors, before.colors)
 
 
+def test_a_faint_change_is_faint_for_black_and_white_too() -> None:
+    before = head()
+    made = recolored(before, torch.full((4, 3), 1e-3))
+    assert float((made.colors - before.colors).abs().max()) < 1e-3
+
+
 def test_black_and_white_stay_colours() -> None:
     made = recolored(head(), torch.full((4, 3), 20.0))
     assert bool(torch.isfinite(made.colors).all())

@@ -36,7 +36,8 @@ class Complexion(nn.Module):
 
 
 def recolored(head: Gaussians, change: Tensor) -> Gaussians:
-    """The head with its colours changed by [N, 3] logits; untouched rows stay bit for bit."""
-    still = (change == 0).all(-1, keepdim=True)
-    colors = (head.colors.clamp(_EDGE, 1 - _EDGE).logit() + change.to(head.colors)).sigmoid()
-    return Gaussians(head.means, head.quats, head.scales, head.opacities, torch.where(still, head.colors, colors))
+    """The head with its colours changed by [N, 3] logits; where these are 0 they stay bit for bit."""
+    logits = head.colors.clamp(_EDGE, 1 - _EDGE).logit()
+    # The difference is added, so that black and white, which lie past the edge, do not jump to it.
+    step = (logits + change.to(logits)).sigmoid() - logits.sigmoid()
+    return Gaussians(head.means, head.quats, head.scales, head.opacities, (head.colors + step).clamp(0, 1))

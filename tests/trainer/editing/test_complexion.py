@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from headlift.errors import InvalidInputError
 from headlift.model.style import StyleConfig, StyleModel
 from headlift.model.template import Region, Template
 from headlift_trainer.editing.complexion import empty_complexion, fit_complexion, kept_rows
@@ -108,3 +109,10 @@ def test_a_trait_is_read_off_looks_and_not_mixed_up_with_another() -> None:
     assert float(wearing[names.index(("make-up", "none"))]) < -0.8
     darker = complexion.readout @ (style.traits[dark] - style.traits[pale])
     assert float(darker.abs().max()) < 0.15
+
+
+def test_heads_without_targets_are_named(template: Template, targets: Path) -> None:
+    style = StyleModel(StyleConfig(16, 32, 16, 1, 2), build_vocabulary(records()), 8)
+    (targets / "000007.npz").unlink()
+    with pytest.raises(InvalidInputError, match="1 of the heads, such as 7"):
+        fit_complexion(style, template, range(HEADS), records(), targets)

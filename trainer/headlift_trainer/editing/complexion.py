@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headlift.errors import InvalidInputError
 from headlift.model.complexion import Complexion
 from headlift.model.style import StyleModel
 from headlift.model.template import Region, Template
@@ -31,6 +32,17 @@ _READ_RIDGE = 0.01  # of the traits' mean energy
 _EDGE = 0.03
 _CHUNK = 4096  # anchors at a time
 _MOST = 0.999  # share of the anchors that stay below that strength
+
+
+def require_targets(seeds: Sequence[int], folder: Path) -> None:
+    """InvalidInputError unless the folder holds the anchor targets of these heads."""
+    missing = sorted({seed for seed in seeds if not (folder / f"{seed:06d}.npz").is_file()})
+    if missing:
+        raise InvalidInputError(
+            f"{folder.name} has no anchor targets of {len(missing)} of the heads, such as {missing[0]}; "
+            "take the folder that belongs to these heads, or leave --targets out.",
+            field="targets",
+        )
 
 
 def empty_complexion(style: StyleModel, anchors: int) -> Complexion:
@@ -62,6 +74,9 @@ def fit_complexion(
 
     Returns:
         The tables, and their root mean square before they are brought to the strength of a marked case, in logits.
+
+    Raises:
+        InvalidInputError: Targets of a head are missing.
     """
     faces = torch.isin(template.regions, torch.tensor([int(r) for r in _FACES])).nonzero()[:, 0]
     there, rows = _traits(records)
@@ -120,6 +135,7 @@ def _targets(seeds: Sequence[int], folder: Path, faces: NDArray[np.int64]) -> tu
     """Colours [H, M, 3] of face anchors, and how well each was seen [H, M]; uint8."""
     colors = torch.zeros(len(seeds), len(faces), 3, dtype=torch.uint8)
     seen = torch.zeros(len(seeds), len(faces), dtype=torch.uint8)
+    require_targets(seeds, folder)
     appearances: Counter[int] = Counter()
     for head, seed in enumerate(seeds):
         with np.load(folder / f"{seed:06d}.npz") as target:

@@ -27,7 +27,7 @@ from headlift.model.map_words import MapWords
 from headlift.model.perchead import PercHead
 from headlift.model.style import StyleModel, feature_width
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits
-from headlift_trainer.editing.complexion import fit_complexion
+from headlift_trainer.editing.complexion import fit_complexion, require_targets
 from headlift_trainer.editing.data import EditHeads, pack_sets
 from headlift_trainer.editing.outlines import fit_outlines
 from headlift_trainer.editing.paint_task import PaintTask, fit_class_colors
@@ -88,7 +88,7 @@ def train_editor(
         say: Called with a line at each step. quiet: No progress bars. stop: Asked after each step.
 
     Raises:
-        InvalidInputError: There are no generated heads of both kinds.
+        InvalidInputError: There are no generated heads of both kinds, or targets of a head are missing.
         IncompatibleWeightsError: The reconstruction model has no HeadNet.
     """
     net = reconstruction.encoder.headnet
@@ -97,6 +97,8 @@ def train_editor(
     reconstruction.eval().requires_grad_(False)
     say("packing heads")
     train, held_out = pack_sets(shards, net, out / "packed")
+    if targets is not None:  # before the hours, not after them
+        require_targets(train.seeds, targets)
     begun = None if start is None else begin_with(start, reconstruction, plan)
     style, figures, finished = train_clip(
         train, held_out, net, out / "clip", plan,
