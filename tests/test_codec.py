@@ -98,7 +98,12 @@ def test_portraits_and_tokens_come_back_as_they_went():
     crop = torch.rand(2, 3, dtype=torch.float64)
     portrait = Portrait(torch.rand(3, 32, 32), torch.rand(1, 32, 32), crop, camera, (640, 480))
     tokens = ImageTokens(
-        torch.rand(1, 5, 8), torch.rand(1, 5) > 0.5, torch.rand(1, 5, 2), camera=camera, pose=torch.rand(1, 9)
+        torch.rand(1, 5, 8),
+        torch.rand(1, 5) > 0.5,
+        torch.rand(1, 5, 2),
+        camera=camera,
+        pose=torch.rand(1, 9),
+        warp=torch.rand(1, 2, 4, 4),
     )
     for sent, back in (
         (portrait, codec.portrait_from_message(codec.message_from_portrait(portrait))),

@@ -32,7 +32,13 @@ _DTYPES = {
     tensor_pb2.DATA_TYPE_BOOL: torch.bool,
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_OPTIONAL_TOKENS = {"code": (1, -1), "pixels": (1, 4, -1, -1), "pose": (1, 9), "parsing": (1, 6, -1, -1)}
+_OPTIONAL_TOKENS = {
+    "code": (1, -1),
+    "pixels": (1, 4, -1, -1),
+    "pose": (1, 9),
+    "parsing": (1, 6, -1, -1),
+    "warp": (1, 2, -1, -1),
+}
 
 
 def cameras_from_messages(messages: Sequence[camera_pb2.Camera], width: int, height: int) -> Cameras:

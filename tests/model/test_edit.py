@@ -98,12 +98,15 @@ def test_geometry_follows_the_map_and_no_look(editor: EditModel, labels: Tensor)
     assert torch.equal(codes[0][:, :rank], codes[1][:, :rank])
     known = editor.geometry(labels, cameras)
     assert known is not None
-    assert torch.equal(known, codes[0][:, :rank])
+    assert torch.equal(known.code, codes[0][:, :rank])
+    assert known.warp is not None
     wider = labels.clone()
     wider[:, :, 4:60] = 14
     moved = editor.geometry(wider, cameras)
     assert moved is not None
-    assert not torch.allclose(known, moved)
+    assert moved.warp is not None
+    assert not torch.allclose(known.code, moved.code)
+    assert not torch.allclose(known.warp, moved.warp)
 
 
 @torch.no_grad()
@@ -119,7 +122,7 @@ def test_the_papers_form_gives_tokens_straight_to_the_decoder(template: Template
     tiny = named_config("tiny")
     decoder = replace(
         tiny.decoder, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0,
-        silhouette_steps=0, hair_cover=False, hair_grain=0.0,
+        silhouette_steps=0, warp_cells=0, hair_cover=False, hair_grain=0.0,
     )  # fmt: skip
     encoder = replace(tiny.encoder, headnet=None, headnet_layers=(), stem="patchify", sees_alpha=False,
                       estimates_camera=False, thumbnail=0)  # fmt: skip

@@ -57,3 +57,23 @@ def test_fourier_features_change_smoothly_and_tell_millimetres_apart() -> None:
     xyz = torch.tensor([[0.05, 0.0, 0.09], [0.051, 0.0, 0.09], [0.1, 0.0, 0.0]])
     near, far = torch.cdist(fourier_features(xyz), fourier_features(xyz))[0, 1:]
     assert 0.05 < near < 0.5 * far
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_half_precision_training_attends_as_inference_does(masked: bool) -> None:
+    """Gradients in half precision take another road on a CPU; it leads to the same place."""
+    torch.manual_seed(3)
+    attention = Attention(32, 4, 16)
+    x, context = torch.randn(2, 7, 32), torch.randn(2, 9, 16)
+    mask = torch.arange(9) < torch.tensor([[9], [5]]) if masked else None
+    wanted = attention(x, context, mask)
+    exact = torch.autograd.grad(wanted.square().sum(), list(attention.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(x, context, mask)
+        with torch.no_grad():
+            quiet = attention(x, context, mask)
+    rough = torch.autograd.grad(found.float().square().sum(), list(attention.parameters()))
+    assert torch.allclose(found.float(), quiet.float(), atol=0.01)
+    assert torch.allclose(found.float(), wanted, atol=0.02)
+    for a, b in zip(rough, exact, strict=True):
+        assert float((a - b).norm()) < 0.03 * float(b.norm()) + 0.02

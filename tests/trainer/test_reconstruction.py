@@ -42,7 +42,7 @@ def paper_config() -> PercHeadConfig:
     decoder = replace(
         tiny.decoder, guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0, hair_cover=False, hair_grain=0.0,
         residual="paper",
-        silhouette_steps=0,
+        silhouette_steps=0, warp_cells=0,
     )  # fmt: skip
     return PercHeadConfig("toy", SIZE, encoder, decoder, tiny.sharpener)
 

@@ -238,6 +238,11 @@ def test_the_four_runs_differ_in_loss_and_augmentation_alone() -> None:
     assert len(neutral) == 1
     assert all(stage.pixel_weight == 0 and stage.minutes == pytest.approx(12.0) for stage in stages.values())
     assert {run.seed for run in runs.values()} == {3}
+    counted = ablation(steps=70)
+    assert {run.stages[0].steps for run in counted.values()} == {70}
+    assert all(run.stages[0].minutes > 1e5 for run in counted.values())
+    with pytest.raises(InvalidInputError, match="never end"):
+        ablation()
 
 
 def test_runs_of_the_ablation_share_a_start_and_make_tables(start: Path, corpus: Corpus, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def run_ablation(
         "heads": len(corpus.train.seeds),
         "measured": heads,
         "minutes": {name: config.stages[0].minutes for name, config in runs.items()},
+        "steps": {name: config.stages[0].steps for name, config in runs.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     steps = Steps(out / "steps.json", plan)
@@ -92,7 +93,8 @@ def run_ablation(
     for name, config in runs.items():
         if steps.is_done(name):
             continue
-        say(f"{name}: {config.stages[0].minutes:g} min")
+        stage = config.stages[0]
+        say(f"{name}: {stage.steps:,} steps, {stage.minutes:g} min at most")
         with steps.attempt(name) as step:
             model = load_checkpoint(start)[0].train()
             task = StageTask(model, corpus, config.stages[0], config)

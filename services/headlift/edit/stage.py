@@ -20,7 +20,7 @@ from headlift.edit.difference import apply_difference
 from headlift.errors import IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.complexion import Complexion, recolored
-from headlift.model.edit import EditModel
+from headlift.model.edit import EditModel, MapShape
 from headlift.model.edit_checkpoint import load_edit_weights
 from headlift.model.map_words import MapWords
 from headlift.model.style import StyleModel, picture_features
@@ -129,7 +129,7 @@ class Edit:
         self._model, self._embedder = model, embedder
         self._device = model.reconstruction.device
         self._lock = threading.Lock()
-        self._geometries: OrderedDict[str, Tensor | None] = OrderedDict()
+        self._geometries: OrderedDict[str, MapShape | None] = OrderedDict()
         self._heads: OrderedDict[str, Gaussians] = OrderedDict()
 
     @torch.no_grad()
@@ -266,7 +266,7 @@ class Edit:
                 self._heads.popitem(last=False)
         return made
 
-    def _geometry(self, key: str, labels: Tensor, camera: Cameras) -> Tensor | None:
+    def _geometry(self, key: str, labels: Tensor, camera: Cameras) -> MapShape | None:
         with self._lock:
             if key in self._geometries:
                 self._geometries.move_to_end(key)

@@ -146,6 +146,7 @@ class DecoderConfig:
     color_rank: int = 0
     code_doubt: float = 0.0  # ridge of fitting the colour code to the seen pixels; 0 leaves the encoder's code alone
     silhouette_steps: int = 0  # gradient steps that fit the geometry code to the matte; 0 leaves it alone, ours
+    warp_cells: int = 0  # cells a side of the shifts that draw hair and clothes to the matte; 0 is none, ours
     closed: float = (
         0.0  # least scale of whole heads' discs over the distance of their neighbours; 0 lets holes be, ours
     )
@@ -164,7 +165,10 @@ class DecoderConfig:
         _check(self.code_doubt >= 0, "code_doubt", self.code_doubt, ">= 0")
         _check(self.closed >= 0, "closed", self.closed, ">= 0")
         _check(self.silhouette_steps >= 0, "silhouette_steps", self.silhouette_steps, ">= 0")
+        _check(self.warp_cells != 1 and self.warp_cells >= 0, "warp_cells", self.warp_cells, "0 or >= 2")
         _check(self.hair_grain >= 0, "hair_grain", self.hair_grain, ">= 0")
+        if self.warp_cells:
+            _check(self.silhouette_steps > 0, "warp_cells", self.warp_cells, "0 without silhouette_steps")
         if self.hair_cover:
             _check(self.code_doubt > 0, "hair_cover", self.hair_cover, "off without code_doubt")
         if self.hair_grain:
@@ -313,7 +317,7 @@ def _mini() -> PercHeadConfig:
     decoder = DecoderConfig(
         dim=256, depth=4, num_heads=8, residual="standard", gaussian_dim=48, s_init=0.4, s_max=0.08,
         guidance="projected", geometry_rank=40, color_rank=32, code_doubt=3.0,
-        closed=0.6, silhouette_steps=24, hair_cover=True, hair_grain=0.8,
+        closed=0.6, silhouette_steps=24, warp_cells=12, hair_cover=True, hair_grain=0.8,
     )  # fmt: skip
     return PercHeadConfig(
         "mini", 512, encoder, decoder, SharpenerConfig(channels=32, depth=4, unshuffle=2, blur_sigma=1.5)
@@ -330,7 +334,7 @@ def _tiny() -> PercHeadConfig:
     decoder = DecoderConfig(
         dim=32, depth=2, num_heads=2, residual="standard", num_patches=32, gaussian_dim=8, s_init=0.4, s_max=0.08,
         guidance="projected", geometry_rank=3, color_rank=2, code_doubt=3.0,
-        silhouette_steps=2, hair_cover=True, hair_grain=0.8,
+        silhouette_steps=2, warp_cells=3, hair_cover=True, hair_grain=0.8,
     )  # fmt: skip
     return PercHeadConfig(
         "tiny", 64, encoder, decoder, SharpenerConfig(channels=8, depth=2, unshuffle=2, blur_sigma=1.0)

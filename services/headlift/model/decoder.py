@@ -23,6 +23,7 @@ from headlift.model.guidance import ProjectedGuidance, Viewer, hair_color, requi
 from headlift.model.hair_grain import hair_contrast, hair_grain
 from headlift.model.head_code import HeadCode
 from headlift.model.layers import CrossAttentionBlock, fourier_features, full_precision, zero_init
+from headlift.model.outline_warp import freedom, warped
 from headlift.model.surfaces import fits
 from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
@@ -55,6 +56,9 @@ class TemplateDecoder(nn.Module):
         hair = (template.regions == Region.HAIR) | (template.regions == Region.SCALP)
         self.hairy: Tensor
         self.register_buffer("hairy", hair.float()[:, None], persistent=False)
+        self.free: Tensor | None
+        self.regions: Tensor
+        self.register_buffer("regions", torch.as_tensor(template.regions), persistent=False)
         self.fits: Tensor | None
         self.register_buffer("fits", fits(template.regions) if parses else None, persistent=False)
         self._register_derived()
@@ -118,7 +122,7 @@ class TemplateDecoder(nn.Module):
         return self._activate(latents, viewer, coarse_means, coarse_colors, rows)
 
     def coarse(self, tokens: ImageTokens) -> tuple[Tensor, Tensor]:
-        """Where the head code alone puts the Gaussians, [B, N, 3] m, and their colours, [B, N, 3] in 0..1.
+        """Where head code and outline put the Gaussians, [B, N, 3] m, and their colours, [B, N, 3] in 0..1.
 
         Without a code: the anchors, grey.
         """
@@ -130,7 +134,10 @@ class TemplateDecoder(nn.Module):
             raise InvalidInputError("This model starts from a head code: its tokens must carry one.")
         with full_precision(self.anchors.device):
             offsets, colors = self.head_code(tokens.code.float())
-            return self.anchors + offsets, colors
+            means = self.anchors + offsets
+            if tokens.warp is not None and tokens.camera is not None and self.free is not None:
+                means = warped(means, tokens.warp.float(), self.free, tokens.camera.viewmats.float())
+            return means, colors
 
     def _corrected(
         self, tokens: ImageTokens, viewer: Viewer, coarse_means: Tensor, coarse_colors: Tensor
@@ -257,6 +264,7 @@ class TemplateDecoder(nn.Module):
             "patch_normals": F.normalize(self._by_patch(self.normals).mean(1), dim=-1),
             "disc_quats": quats_from_normals(self.normals),
             "disc_scales": self.spacing[:, None] * self.spacing.new_tensor(_DISC),
+            "free": freedom(self.anchors, self.regions) if self.config.warp_cells else None,
             "grain": hair_grain(self.anchors, self.hairy) if self.config.hair_grain else None,
         }
         self.anchor_features: Tensor

@@ -141,6 +141,14 @@ class EditEncoder(nn.Module):
         return out
 
 
+@dataclass(frozen=True)
+class MapShape:
+    """What maps say of shape."""
+
+    code: Tensor  # [B, Kg] the geometry half of the head code
+    warp: Tensor | None  # [B, 2, G, G], for models that draw heads to their outline
+
+
 class EditModel(nn.Module):
     """An editing encoder with the reconstruction model whose decoder it speaks to."""
 
@@ -176,14 +184,14 @@ class EditModel(nn.Module):
         """Heads of maps [B, H, H] with looks [B, D], the maps seen by cameras (C = B)."""
         return self.decode(self.encode(labels, style, camera))
 
-    def encode(self, labels: Tensor, style: Tensor, camera: Cameras, geometry: Tensor | None = None) -> ImageTokens:
+    def encode(self, labels: Tensor, style: Tensor, camera: Cameras, geometry: MapShape | None = None) -> ImageTokens:
         """What the decoder needs.
 
         Args:
             labels: [B, H, H] 0..18.
             style: [B, D] unit.
             camera: That the maps are seen by, C = B; the paper's form has no use for it.
-            geometry: [B, Kg] what ``geometry`` answered for these maps, where it is known already.
+            geometry: What ``geometry`` answered for these maps, where it is known already.
         """
         if self.encoder.painter is None:
             straight: ImageTokens = self.encoder(labels, style)
@@ -191,13 +199,14 @@ class EditModel(nn.Module):
         tokens, _ = self._look(labels, style, camera)
         if tokens.code is None:
             return tokens
-        code = self.geometry(labels, camera) if geometry is None else geometry
-        if code is None:
+        shape = self.geometry(labels, camera) if geometry is None else geometry
+        if shape is None:
             return tokens
-        return replace(tokens, code=torch.cat([code, tokens.code[:, code.shape[1] :]], -1))
+        code = torch.cat([shape.code, tokens.code[:, shape.code.shape[1] :]], -1)
+        return replace(tokens, code=code, warp=shape.warp)
 
-    def geometry(self, labels: Tensor, camera: Cameras) -> Tensor | None:
-        """The geometry half of the head code [B, Kg] that maps say; None for models without one.
+    def geometry(self, labels: Tensor, camera: Cameras) -> MapShape | None:
+        """The shape that maps say; None for models without a head code.
 
         It is read from the map painted with the mean look, so that no look moves it: landmarks first, then the outline.
         """
@@ -207,7 +216,7 @@ class EditModel(nn.Module):
         tokens, sight = self._look(labels, self.encoder.neutral.expand(len(labels), -1), camera)
         if sight is not None:
             tokens = self.reconstruction.locate(tokens, sight, given=True, silhouette_steps=_SILHOUETTE_STEPS)
-        return None if tokens.code is None else tokens.code[:, : head_code.geometry_rank]
+        return None if tokens.code is None else MapShape(tokens.code[:, : head_code.geometry_rank], tokens.warp)
 
     def decode(self, tokens: ImageTokens) -> list[Gaussians]:
         """One head per row of ``tokens``."""

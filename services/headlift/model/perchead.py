@@ -5,7 +5,7 @@
     encoder.py    what the picture says: a small trained ViT beside a frozen backbone, foreground patches only
     decoder.py    what the head is: template patches cross-attend to those tokens, 16 Gaussians each
     headnet.py    ours: the frozen branch of `mini`; landmarks, parsing.  landmark_fit.py  camera and shape from them;
-                  silhouette_fit.py  and from the matte;  hair_grain.py  strands where nothing is seen
+                  silhouette_fit.py, outline_warp.py  and from the matte;  hair_grain.py  strands where nothing is seen
     guidance.py   ours: patches look themselves up in the picture, with the estimated camera
     sharpener.py  the rendered views, sharper
     template.py   the anchors;  splat/ the rasteriser;  config.py every number
@@ -27,6 +27,7 @@ from headlift.model.config import PercHeadConfig
 from headlift.model.decoder import TemplateDecoder
 from headlift.model.encoder import Backbone, ImageEncoder, Sight
 from headlift.model.landmark_fit import LandmarkShape, fit_landmarks
+from headlift.model.outline_warp import fit_warp
 from headlift.model.sharpener import Sharpener
 from headlift.model.silhouette_fit import THINNING, ThinnedHead, fit_silhouette
 from headlift.model.template import Template
@@ -97,7 +98,7 @@ class PercHead(nn.Module):
     def locate(
         self, tokens: ImageTokens, sight: Sight, *, given: bool, silhouette_steps: int | None = None
     ) -> ImageTokens:
-        """Tokens whose camera and geometry code agree with HeadNet's landmarks; a ``given`` camera stays.
+        """Tokens whose camera and shape agree with HeadNet's landmarks and the matte; a ``given`` camera stays.
 
         ``silhouette_steps`` takes the place of the config's.
         """
@@ -125,9 +126,21 @@ class PercHead(nn.Module):
                 tokens.pixels[:, 3:], self._thinned(), shape, pose, geometry, first.error[:rank], steps=steps
             )
         code = torch.cat([geometry, tokens.code[:, rank:]], -1)
+        warp = self._warp(tokens, pose, code, steps)
         if given or not self.config.encoder.estimates_camera:
-            return replace(tokens, code=code)
-        return replace(tokens, code=code, pose=pose, camera=cameras_from_pose(pose, tokens.camera.width))
+            return replace(tokens, code=code, warp=warp)
+        return replace(tokens, code=code, warp=warp, pose=pose, camera=cameras_from_pose(pose, tokens.camera.width))
+
+    def _warp(self, tokens: ImageTokens, pose: Tensor, code: Tensor, steps: int) -> Tensor | None:
+        """The shifts that draw hair and clothes to the matte, for models that have them."""
+        decoder, cells, rows = self.decoder, self.config.decoder.warp_cells, slice(None, None, THINNING)
+        if not cells or not steps or tokens.pixels is None or decoder.free is None:
+            return None
+        means = decoder.coarse(replace(tokens, code=code, warp=None))[0][:, rows]
+        return fit_warp(
+            tokens.pixels[:, 3:], means, decoder.disc_quats[rows], decoder.disc_scales[rows], decoder.free[rows], pose,
+            cells=cells, steps=steps,
+        )  # fmt: skip
 
     def _thinned(self) -> ThinnedHead:
         """The decoder's head code on every fourth anchor."""

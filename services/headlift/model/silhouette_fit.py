@@ -23,13 +23,14 @@ from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, Gaussians
 
 THINNING = 4  # every how many-th anchor takes part
-_SIDE = 96  # pixels; an outline needs no more
+SIDE = 96  # pixels; an outline needs no more
 _RATE = 0.2  # of a step, in standard errors of the code
 _PIXELS_AS_ONE = 200.0  # neighbouring pixels err together: this many count as one observation
 _NOISE = 0.25  # standard error of a pixel's opacity
+PIXEL_VARIANCE = _PIXELS_AS_ONE * _NOISE**2
 _HOLD = 0.004  # share of the picture's side by which landmarks may leave their place
 _LEAST_DOUBT, _FURTHEST = 0.05, 3.0  # of a code number: its least standard error; how many of them it may move
-_OPACITY = 0.9
+OPACITY = 0.9
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def fit_silhouette(
     Code numbers move by at most three standard errors, and landmarks hardly move in the picture.
     """
     with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
-        target = F.interpolate(alpha.float(), (_SIDE, _SIDE), mode="area").clone()
+        target = F.interpolate(alpha.float(), (SIDE, SIDE), mode="area").clone()
         scale = doubt.float().clamp_min(_LEAST_DOUBT).clone()
         rows = [
             _fit_one(target[i], head, landmarks, pose[i : i + 1].float().clone(), code[i].float().clone(), scale, steps)
@@ -71,9 +72,9 @@ def _fit_one(
     target: Tensor, head: ThinnedHead, landmarks: LandmarkShape, pose: Tensor, code: Tensor, doubt: Tensor, steps: int
 ) -> Tensor:
     """One code [K]: Adam, in units of its standard errors."""
-    camera = cameras_from_pose(pose, _SIDE).detach()
-    inside = _inside(target)
-    opacities, colors = torch.full_like(head.mean[:, 0], _OPACITY), torch.ones_like(head.mean)
+    camera = cameras_from_pose(pose, SIDE).detach()
+    judged = inside(target)
+    opacities, colors = torch.full_like(head.mean[:, 0], OPACITY), torch.ones_like(head.mean)
     held = _places(camera.viewmats[0], landmarks, code)
     moved = torch.zeros_like(code, requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=_RATE, betas=(0.8, 0.95))
@@ -81,7 +82,7 @@ def _fit_one(
         now = code + moved * doubt
         means = head.mean + (now @ head.basis.flatten(1)).reshape(head.mean.shape)
         drawn = rasterize(Gaussians(means, head.quats, head.scales, opacities, colors), camera).alpha[0]
-        pixels = ((drawn - target) * inside).square().sum() / (_PIXELS_AS_ONE * _NOISE**2)
+        pixels = ((drawn - target) * judged).square().sum() / PIXEL_VARIANCE
         off = (_places(camera.viewmats[0], landmarks, now) - held).square().sum() / _HOLD**2 / len(held)
         (moved.grad,) = torch.autograd.grad(pixels + off + moved.square().sum(), moved)
         optimizer.step()
@@ -90,7 +91,7 @@ def _fit_one(
     return (code + moved * doubt).detach()
 
 
-def _inside(target: Tensor) -> Tensor:
+def inside(target: Tensor) -> Tensor:
     """1 down to the last row that shows anything, [1, S, 1]: below it the photograph may have ended, not the person."""
     shows = (target.amax(-1, keepdim=True) > 0.5).float()
     return shows.flip(1).cummax(1).values.flip(1)

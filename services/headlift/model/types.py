@@ -176,3 +176,4 @@ class ImageTokens(_Tensors):
     pixels: Tensor | None = None  # [B, 4, S, S] RGB multiplied by alpha, and alpha; for guidance="projected"
     pose: Tensor | None = None  # [B, 9] what the camera was estimated as (headlift.model.cameras)
     parsing: Tensor | None = None  # [B, 6, h, h] 0..1, what each place shows (headlift.model.surfaces.Shown)
+    warp: Tensor | None = None  # [B, 2, G, G] shifts of hair and clothes (headlift.model.outline_warp)

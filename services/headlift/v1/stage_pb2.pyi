@@ -121,6 +121,7 @@ class ImageTokens(_message.Message):
     PIXELS_FIELD_NUMBER: _builtins.int
     POSE_FIELD_NUMBER: _builtins.int
     PARSING_FIELD_NUMBER: _builtins.int
+    WARP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tokens(self) -> _tensor_pb2.Tensor:
         """[B, P, D], without unit."""
@@ -153,6 +154,10 @@ class ImageTokens(_message.Message):
     def parsing(self) -> _tensor_pb2.Tensor:
         """[B, 6, h, h], 0..1, what each place shows."""
 
+    @_builtins.property
+    def warp(self) -> _tensor_pb2.Tensor:
+        """[B, 2, G, G], shifts of hair and clothes, share of the picture's side."""
+
     def __init__(
         self,
         *,
@@ -164,10 +169,11 @@ class ImageTokens(_message.Message):
         pixels: _tensor_pb2.Tensor | None = ...,
         pose: _tensor_pb2.Tensor | None = ...,
         parsing: _tensor_pb2.Tensor | None = ...,
+        warp: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "code", b"code", "mask", b"mask", "parsing", b"parsing", "pixels", b"pixels", "pose", b"pose", "positions", b"positions", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "code", b"code", "mask", b"mask", "parsing", b"parsing", "pixels", b"pixels", "pose", b"pose", "positions", b"positions", "tokens", b"tokens", "warp", b"warp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "code", b"code", "mask", b"mask", "parsing", b"parsing", "pixels", b"pixels", "pose", b"pose", "positions", b"positions", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "code", b"code", "mask", b"mask", "parsing", b"parsing", "pixels", b"pixels", "pose", b"pose", "positions", b"positions", "tokens", b"tokens", "warp", b"warp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

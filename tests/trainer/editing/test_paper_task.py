@@ -50,7 +50,7 @@ def task(shards: Path, reconstruction: PercHead) -> EditingTask:
     tiny = named_config("tiny")
     decoder = replace(
         tiny.decoder, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0,
-        silhouette_steps=0, hair_cover=False, hair_grain=0.0,
+        silhouette_steps=0, warp_cells=0, hair_cover=False, hair_grain=0.0,
     )  # fmt: skip
     encoder = replace(
         tiny.encoder, headnet=None, headnet_layers=(), stem="patchify", sees_alpha=False, estimates_camera=False,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from headlift.commands.session import Subparsers, add_command, say
 from headlift.errors import InvalidInputError
 from headlift_trainer.commands.eval_options import finish
+
+
+_MINUTES = 30.0  # of a run, where nothing else is said
 
 
 def register_ablation(kinds: Subparsers) -> None:
@@ -19,7 +23,11 @@ def register_ablation(kinds: Subparsers) -> None:
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--start", type=Path, metavar="FILE", help="checkpoint whose closed forms all runs start from")
     start.add_argument("--headnet", type=Path, metavar="FILE", help="trained HeadNet; the closed forms are made first")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of wall time for each of the four (default: 30)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="of wall time for each of the four (default: 30)")
+    length.add_argument(
+        "--steps", type=int, metavar="N", help="optimiser steps for each instead, whatever time they take"
+    )
     parser.add_argument("--heads", type=int, default=24, help="held-out heads that are measured (default: 24)")
     parser.add_argument("--most", type=int, metavar="N", help="train on so many geometries at most")
     parser.add_argument("--seed", type=int, default=0)
@@ -34,12 +42,15 @@ def ablate(args: argparse.Namespace) -> int:
     from headlift_trainer.stages import Corpus, Spent, closed_forms, keep
     from headlift_trainer.synthetic.sources import HELD_OUT
 
-    if args.minutes <= 0 or args.heads < 1 or (args.most is not None and args.most < 2):
-        raise InvalidInputError("--minutes must be over 0, --heads at least 1 and --most at least 2.")
+    lengths = [n for n in (args.minutes, args.steps) if n is not None]
+    if any(n <= 0 for n in lengths) or args.heads < 1 or (args.most is not None and args.most < 2):
+        raise InvalidInputError("--minutes and --steps must be over 0, --heads at least 1 and --most at least 2.")
     known = sorted(int(path.stem) for path in args.targets.glob("[0-9]*.npz") if int(path.stem) not in HELD_OUT)
     known = known if args.most is None else known[:: max(1, len(known) // args.most)][: args.most]
     corpus = Corpus.of(args.shards, args.targets, builtin_template(), known, sorted(HELD_OUT))
-    runs = ablation(args.minutes, seed=args.seed)
+    if args.steps is None and args.minutes is None:
+        args.minutes = _MINUTES
+    runs = ablation(math.inf if args.minutes is None else args.minutes, steps=args.steps, seed=args.seed)
     start = args.start or args.out / "closed_forms.safetensors"
     if not start.is_file() and args.headnet is not None:
         say(args, f"closed forms of {len(known)} heads")
@@ -51,5 +62,6 @@ def ablate(args: argparse.Namespace) -> int:
         runs, start, corpus, args.out, heads=args.heads, say=lambda line: say(args, line), quiet=args.json
     )
     args.markdown = args.markdown or args.out / "ablation.md"
-    finish(args, {"minutes_a_run": args.minutes, "training_heads": len(known), "runs": found}, tables(found))
+    lengths_said = {"minutes_a_run": args.minutes, "steps_a_run": args.steps}
+    finish(args, lengths_said | {"training_heads": len(known), "runs": found}, tables(found))
     return 0

@@ -1,0 +1,132 @@
+"""Hair and clothes drawn to the matte."""
+
+import pytest
+import torch
+
+from headlift.model.cameras import cameras_from_pose, orbit_cameras
+from headlift.model.encoder import FRONTAL_POSE
+from headlift.model.outline_warp import fit_warp, freedom, warped
+from headlift.model.silhouette_fit import THINNING
+from headlift.model.splat import rasterize
+from headlift.model.template import Region
+from headlift.model.types import FOCAL, Gaussians
+
+POSE = torch.tensor([FRONTAL_POSE], dtype=torch.float32)
+VIEW = cameras_from_pose(POSE, 1).viewmats
+
+
+@pytest.fixture(scope="module")
+def ball():
+    """A ball of 12,000 anchors: the lower front of it is the face."""
+    generator = torch.Generator().manual_seed(0)
+    return 0.09 * torch.nn.functional.normalize(torch.randn(12_000, 3, generator=generator), dim=-1)
+
+
+@pytest.fixture(scope="module")
+def free(ball):
+    face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
+    return freedom(ball, torch.where(face, int(Region.FACE), int(Region.HAIR)).to(torch.uint8))
+
+
+def discs(count):
+    quats = torch.nn.functional.pad(torch.ones(count, 1), (0, 3))
+    return quats, torch.full((count, 3), 0.003)
+
+
+def outline(means, side=128):
+    quats, scales = discs(len(means))
+    ones = torch.ones_like(means)
+    return rasterize(Gaussians(means, quats, scales, 0.9 * ones[:, 0], ones), cameras_from_pose(POSE, side)).alpha
+
+
+def fit(ball, free, alpha, steps=24):
+    quats, scales = discs(len(ball))
+    rows = slice(None, None, THINNING)
+    return fit_warp(alpha, ball[None, rows], quats[rows], scales[rows], free[rows], POSE, cells=8, steps=steps)
+
+
+def overlap(a, b):
+    a, b = a > 0.5, b > 0.5
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_the_face_is_held_and_the_far_is_free(ball, free):
+    face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
+    assert float(free[face].max()) == 0
+    assert float(free[ball[:, 1] > 0.07].min()) == 1
+    assert 0 < float(free[(ball[:, 1] > 0.02) & (ball[:, 1] < 0.04) & (ball[:, 2] > 0.05)].mean()) < 1
+    assert torch.equal(freedom(ball, torch.full((len(ball),), int(Region.HAIR))), torch.ones(len(ball)))
+
+
+def test_a_shift_moves_what_a_pixel_shows_by_that_share_of_the_picture(ball):
+    shift = torch.zeros(1, 2, 4, 4)
+    shift[:, 0], shift[:, 1] = 0.02, -0.05
+    moved = warped(ball[None], shift, torch.ones(len(ball)), VIEW)[0]
+
+    def places(x):
+        x = x @ VIEW[0, :3, :3].T + VIEW[0, :3, 3]
+        return FOCAL * x[:, :2] / x[:, 2:], x[:, 2]
+
+    (before, depth), (after, same) = places(ball), places(moved)
+    assert torch.allclose(after - before, torch.tensor([0.02, -0.05]).expand_as(after), atol=1e-5)
+    assert torch.allclose(depth, same, atol=1e-6)
+
+
+def test_what_lies_behind_moves_with_what_lies_before(ball):
+    """From behind, the outline is the mirror image of that from the front."""
+    shift = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.02
+    pair = torch.tensor([[[0.02, 0.05, 0.06], [0.0, 0.0, 0.0]]])
+    ray = torch.linalg.inv(VIEW[0]) @ torch.tensor([0.0, 0, 0, 1])
+    pair[0, 1] = pair[0, 0] + 0.15 * (pair[0, 0] - ray[:3]) / (pair[0, 0] - ray[:3]).norm()  # further along the ray
+    moved = (warped(pair, shift, torch.ones(2), VIEW) - pair)[0]
+    assert float(moved[0].norm()) > 1e-3
+    assert torch.nn.functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.999
+
+
+def test_hair_grows_to_a_bun_that_the_code_does_not_know(ball, free):
+    bun = ball.clone()
+    bun[:, 1] += 0.03 * ((ball[:, 1] - 0.03) / 0.06).clamp(0, 1) * (1 - (ball[:, 0] / 0.08).square()).clamp_min(0)
+    alpha = outline(bun)
+    warp = fit(ball, free, alpha)
+    moved = warped(ball[None], warp, free, VIEW)[0]
+    assert overlap(outline(ball), alpha) < 0.92
+    assert overlap(outline(moved), alpha) > 0.955
+    face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
+    assert torch.equal(moved[face], ball[face])
+    behind = orbit_cameras([180.0], width=128, height=128)
+
+    def seen(means):
+        quats, scales = discs(len(means))
+        ones = torch.ones_like(means)
+        return rasterize(Gaussians(means, quats, scales, 0.9 * ones[:, 0], ones), behind).alpha
+
+    assert overlap(seen(ball), seen(bun)) < 0.92
+    assert overlap(seen(moved), seen(bun)) > 0.955
+
+
+def test_a_head_that_fills_its_matte_hardly_moves(ball, free):
+    moved = warped(ball[None], fit(ball, free, outline(ball)), free, VIEW)[0]
+    assert overlap(outline(moved), outline(ball)) > 0.97
+    assert float((moved - ball).norm(dim=1).mean()) < 0.005
+
+
+def test_below_the_photograph_nothing_is_said(ball, free):
+    """A crop that ends above the shoulders does not pull them up."""
+    alpha = outline(ball)
+    alpha[:, :, 70:] = 0
+    warp = fit(ball, free, alpha)
+    moved = warped(ball[None], warp, free, VIEW)[0]
+    low = ball[:, 1] < -0.05
+    assert float((moved - ball)[low].norm(dim=1).max()) < 0.008
+
+
+def test_each_head_of_a_batch_is_fitted_alone(ball, free):
+    quats, scales = discs(len(ball))
+    rows = slice(None, None, THINNING)
+    alphas = torch.cat([outline(ball), outline(ball * 1.1)])
+    both = fit_warp(
+        alphas, ball[rows].expand(2, -1, -1), quats[rows], scales[rows], free[rows], POSE.expand(2, -1),
+        cells=8, steps=4,
+    )  # fmt: skip
+    assert torch.equal(both[1], fit(ball, free, alphas[1:], steps=4)[0])
+    assert both.shape == (2, 2, 8, 8)
