@@ -10,7 +10,6 @@ from headlift.commands.session import Subparsers, add_command, say
 from headlift.errors import InvalidInputError
 from headlift_trainer.commands.eval_options import finish
 
-
 _MINUTES = 30.0  # of a run, where nothing else is said
 
 
