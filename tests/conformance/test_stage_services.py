@@ -137,6 +137,9 @@ def bad(seen, tokens, made):
     other = stage_pb2.ImageTokens()
     other.CopyFrom(tokens)
     other.tokens.CopyFrom(tensor(1, tokens.tokens.shape[1], 7))
+    shiftless = stage_pb2.ImageTokens()
+    shiftless.CopyFrom(tokens)
+    shiftless.warp.CopyFrom(tensor(1, 2, 0, 0))
     encode, decode = encode_service_pb2.EncodeRequest, decode_service_pb2.DecodeRequest
     sharpen = sharpen_service_pb2.SharpenRequest
     return [
@@ -151,6 +154,7 @@ def bad(seen, tokens, made):
         ("decode", decode(), "BAD_FORMAT"),
         ("decode", decode(tokens=tokens, refine_steps=1001), "BAD_FORMAT"),
         ("decode", decode(tokens=other), "BAD_FORMAT"),
+        ("decode", decode(tokens=shiftless), "BAD_FORMAT"),
         ("render", rendering(made, gaussians=b""), "BAD_FORMAT"),
         ("render", rendering(made, gaussians=b"no head"), "BAD_FORMAT"),
         ("render", rendering(made, head_key="x" * 201), "BAD_FORMAT"),

@@ -106,3 +106,9 @@ def test_differences_name_fields_and_values_but_not_the_label() -> None:
 def test_differences_survive_json() -> None:
     mini = named_config("mini")
     assert mini.differences(PercHeadConfig.from_json(json.dumps(json.loads(mini.to_json())))) == []
+
+
+@pytest.mark.parametrize(("cells", "steps"), [(1, 4), (-3, 4), (6, 0)])
+def test_shifts_to_the_outline_need_cells_and_steps(cells: int, steps: int) -> None:
+    with pytest.raises(InvalidInputError, match="warp_cells"):
+        DecoderConfig(warp_cells=cells, silhouette_steps=steps)

@@ -102,7 +102,7 @@ class Reconstruct:
             if isinstance(given, Tensor) and isinstance(own, Tensor):
                 # Patches may be fewer or more; how wide each is may not differ.
                 fits = given.shape[2:] == own.shape[2:] if f.name in ("tokens", "pixels") else given.ndim == own.ndim
-                fits = fits and (f.name != "code" or given.shape == own.shape)
+                fits = fits and (f.name not in ("code", "warp") or given.shape == own.shape)
             if not fits and f.name != "camera":
                 raise FormatError(
                     f"tokens.{f.name} is not what the network {self.config_name!r} answers; encode with the same one.",
