@@ -10,13 +10,15 @@ Legend: B batch, N anchors, n thinned anchors, G cells a side, S working side.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.layers import full_precision
-from headlift.model.silhouette_fit import OPACITY, PIXEL_VARIANCE, SIDE, THINNING, inside
+from headlift.model.silhouette_fit import OPACITY, PIXEL_VARIANCE, SIDE, ThinnedHead, inside
 from headlift.model.splat import rasterize
 from headlift.model.template import Region
 from headlift.model.types import FOCAL, Gaussians
@@ -24,7 +26,7 @@ from headlift.model.types import FOCAL, Gaussians
 _RATE = 0.01  # of a step, share of the picture's side
 _SLOPE = 0.06  # standard difference of neighbouring cells' shifts, share of the picture's side
 _FURTHEST = 0.1  # standard shift, likewise
-_SCALES = 0.8 * THINNING**0.5  # of thinned discs over whole ones: their outline lies where the decoded head's does
+_SCALES = 0.8  # of the thinned head's discs: its outline lies where the decoded head's does
 _HELD, _FREE = 0.01, 0.06  # m from the face: up to where anchors are held, and from where they are free
 _FACE_SAMPLES = 600  # anchors that stand for the face in distances
 
@@ -61,38 +63,38 @@ def warped(
 @torch.no_grad()
 def fit_warp(
     alpha: Tensor,  # [B, 1, S', S'] 0..1, the matte
-    means: Tensor,  # [B, n, 3] m, every THINNING-th anchor
-    quats: Tensor,  # [n, 4] wxyz
-    scales: Tensor,  # [n, 3] m, of the whole heads' discs
+    head: ThinnedHead,
     free: Tensor,  # [n]
     pose: Tensor,  # [B, 9]
+    code: Tensor,  # [B, K] of the geometry
     *,
     cells: int,
     steps: int,
 ) -> Tensor:
     """The shifts [B, 2, G, G], for ``warped``, with which heads fill their mattes."""
-    with full_precision(means.device), torch.inference_mode(False), torch.enable_grad():
+    with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
         target = F.interpolate(alpha.float(), (SIDE, SIDE), mode="area").clone()
-        wide = scales.float() * _SCALES
+        # Clones: what inference mode made cannot take part in gradients.
+        thin = Gaussians(
+            head.mean.clone(), head.quats.clone(), _SCALES * head.scales, torch.full_like(free, OPACITY),
+            torch.ones_like(head.mean),
+        )  # fmt: skip
         rows = []
-        for i in range(len(means)):
-            mean, at = means[i].float().clone(), pose[i : i + 1].float().clone()
-            rows.append(_fit_one(target[i], mean, quats.clone(), wide.clone(), free.clone(), at, cells, steps))
+        for i in range(len(code)):
+            drawn = replace(thin, means=head.means(code[i].float()).clone())
+            rows.append(_fit_one(target[i], drawn, free.clone(), pose[i : i + 1].float().clone(), cells, steps))
     return torch.stack(rows)
 
 
-def _fit_one(
-    target: Tensor, mean: Tensor, quats: Tensor, scales: Tensor, free: Tensor, pose: Tensor, cells: int, steps: int
-) -> Tensor:
+def _fit_one(target: Tensor, head: Gaussians, free: Tensor, pose: Tensor, cells: int, steps: int) -> Tensor:
     """One grid [2, G, G]: Adam."""
     camera = cameras_from_pose(pose, SIDE).detach()
     judged = inside(target)
-    opacities, colors = torch.full_like(mean[:, 0], OPACITY), torch.ones_like(mean)
-    warp = mean.new_zeros(1, 2, cells, cells).requires_grad_(True)
+    warp = free.new_zeros(1, 2, cells, cells).requires_grad_(True)
     optimizer = torch.optim.Adam([warp], lr=_RATE, betas=(0.8, 0.95))
     for _ in range(steps):
-        moved = warped(mean[None], warp, free, camera.viewmats)[0]
-        drawn = rasterize(Gaussians(moved, quats, scales, opacities, colors), camera).alpha[0]
+        moved = warped(head.means[None], warp, free, camera.viewmats)[0]
+        drawn = rasterize(replace(head, means=moved), camera).alpha[0]
         pixels = ((drawn - target) * judged).square().sum() / PIXEL_VARIANCE
         steep = (warp.diff(dim=-1).square().sum() + warp.diff(dim=-2).square().sum()) / (2 * _SLOPE) ** 2
         far = warp.square().sum() / (2 * _FURTHEST) ** 2

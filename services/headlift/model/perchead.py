@@ -100,7 +100,7 @@ class PercHead(nn.Module):
     ) -> ImageTokens:
         """Tokens whose camera and shape agree with HeadNet's landmarks and the matte; a ``given`` camera stays.
 
-        ``silhouette_steps`` takes the place of the config's.
+        ``silhouette_steps``, of the code and then of the shifts, takes the place of the config's.
         """
         steps = self.config.decoder.silhouette_steps if silhouette_steps is None else silhouette_steps
         head_code, first = self.decoder.head_code, self.encoder.thumbnail_head
@@ -121,26 +121,16 @@ class PercHead(nn.Module):
             sight.landmarks, sight.spread, shape, start, tokens.code[:, :rank], first.error[:rank],
             first.error[-POSE_DIM:], fixed_camera=given,
         )  # fmt: skip
+        warp = None
         if steps and tokens.pixels is not None:
-            geometry = fit_silhouette(
-                tokens.pixels[:, 3:], self._thinned(), shape, pose, geometry, first.error[:rank], steps=steps
-            )
+            alpha, thin, cells = tokens.pixels[:, 3:], self._thinned(), self.config.decoder.warp_cells
+            geometry = fit_silhouette(alpha, thin, shape, pose, geometry, first.error[:rank], steps=steps)
+            if self.decoder.free is not None:
+                warp = fit_warp(alpha, thin, self.decoder.free[::THINNING], pose, geometry, cells=cells, steps=steps)
         code = torch.cat([geometry, tokens.code[:, rank:]], -1)
-        warp = self._warp(tokens, pose, code, steps)
         if given or not self.config.encoder.estimates_camera:
             return replace(tokens, code=code, warp=warp)
         return replace(tokens, code=code, warp=warp, pose=pose, camera=cameras_from_pose(pose, tokens.camera.width))
-
-    def _warp(self, tokens: ImageTokens, pose: Tensor, code: Tensor, steps: int) -> Tensor | None:
-        """The shifts that draw hair and clothes to the matte, for models that have them."""
-        decoder, cells, rows = self.decoder, self.config.decoder.warp_cells, slice(None, None, THINNING)
-        if not cells or not steps or tokens.pixels is None or decoder.free is None:
-            return None
-        means = decoder.coarse(replace(tokens, code=code, warp=None))[0][:, rows]
-        return fit_warp(
-            tokens.pixels[:, 3:], means, decoder.disc_quats[rows], decoder.disc_scales[rows], decoder.free[rows], pose,
-            cells=cells, steps=steps,
-        )  # fmt: skip
 
     def _thinned(self) -> ThinnedHead:
         """The decoder's head code on every fourth anchor."""

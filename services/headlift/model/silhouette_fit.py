@@ -42,6 +42,10 @@ class ThinnedHead:
     quats: Tensor  # [n, 4] wxyz
     scales: Tensor  # [n, 3] m
 
+    def means(self, code: Tensor) -> Tensor:
+        """Where a code [K] puts them, [n, 3] m."""
+        return self.mean + (code @ self.basis.flatten(1)).reshape(self.mean.shape)
+
 
 @torch.no_grad()
 def fit_silhouette(
@@ -80,8 +84,7 @@ def _fit_one(
     optimizer = torch.optim.Adam([moved], lr=_RATE, betas=(0.8, 0.95))
     for _ in range(steps):
         now = code + moved * doubt
-        means = head.mean + (now @ head.basis.flatten(1)).reshape(head.mean.shape)
-        drawn = rasterize(Gaussians(means, head.quats, head.scales, opacities, colors), camera).alpha[0]
+        drawn = rasterize(Gaussians(head.means(now), head.quats, head.scales, opacities, colors), camera).alpha[0]
         pixels = ((drawn - target) * judged).square().sum() / PIXEL_VARIANCE
         off = (_places(camera.viewmats[0], landmarks, now) - held).square().sum() / _HOLD**2 / len(held)
         (moved.grad,) = torch.autograd.grad(pixels + off + moved.square().sum(), moved)
