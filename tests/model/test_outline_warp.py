@@ -39,13 +39,14 @@ def outline(means, side=128):
     return rasterize(Gaussians(means, quats, scales, 0.9 * ones[:, 0], ones), cameras_from_pose(POSE, side)).alpha
 
 
-def fit(ball, free, alphas, steps=24):
+def fit(ball, free, alphas, steps=24, known=None):
     """Shifts of balls that a code of one number makes 1 + code times as large; here it stays 0."""
     quats, scales = discs(len(ball))
     rows = slice(None, None, THINNING)
     head = ThinnedHead(ball[rows], ball[None, rows], quats[rows], scales[rows] * THINNING**0.5)
     count = len(alphas)
-    return fit_warp(alphas, head, free[rows], POSE.expand(count, -1), torch.zeros(count, 1), cells=8, steps=steps)
+    where, code = POSE.expand(count, -1), torch.zeros(count, 1)
+    return fit_warp(alphas, head, free[rows], where, code, cells=8, steps=steps, known=known)
 
 
 def overlap(a, b):
@@ -107,6 +108,27 @@ def test_hair_grows_to_a_bun_that_the_code_does_not_know(ball, free):
     assert overlap(seen(moved), seen(bun)) > 0.955
 
 
+def test_hair_that_stands_off_on_both_sides_stands_off_before_and_behind(ball):
+    """What the picture cannot show of an afro; a ponytail to one side, or thin sides, say nothing of the back."""
+    free, middle = torch.ones(len(ball)), torch.zeros(3)
+    outwards = torch.zeros(1, 2, 9, 9)
+    outwards[:, 0] = 0.04 * torch.linspace(-1, 1, 9)
+
+    def depth(shift):
+        flat, round_ = warped(ball[None], shift, free, VIEW)[0], warped(ball[None], shift, free, VIEW, middle)[0]
+        assert torch.allclose(flat[:, :2], round_[:, :2], atol=1e-4)  # the camera looks almost along z
+        return round_ - flat
+
+    grown = depth(outwards)[:, 2]
+    wide = warped(ball[None], outwards, free, VIEW)[0] - ball
+    assert float(grown.max()) == pytest.approx(float(wide[:, 0].max()), rel=0.2)
+    assert float(grown.min()) == pytest.approx(-float(grown.max()), rel=0.05)
+    assert float(grown[ball[:, 2].abs() < 0.005].abs().max()) < 0.1 * float(grown.max())
+    assert not depth(-outwards).any()
+    assert not depth(outwards.clamp_min(0)).abs().max() > 1e-6
+    assert float((depth(outwards)[:, 2] * torch.sign(ball[:, 2])).min()) >= 0
+
+
 def test_a_head_that_fills_its_matte_hardly_moves(ball, free):
     moved = warped(ball[None], fit(ball, free, outline(ball)), free, VIEW)[0]
     assert overlap(outline(moved), outline(ball)) > 0.97
@@ -121,6 +143,20 @@ def test_below_the_photograph_nothing_is_said(ball, free):
     moved = warped(ball[None], warp, free, VIEW)[0]
     low = ball[:, 1] < -0.05
     assert float((moved - ball)[low].norm(dim=1).max()) < 0.008
+
+
+def test_past_the_photographs_border_nothing_is_said(ball, free):
+    """A photograph that ends beside the head does not cut the head."""
+    alpha = outline(ball)
+    known = torch.ones_like(alpha)
+    known[..., :50] = 0
+    cut = alpha * known
+    side = ball[:, 0] < -0.06
+    means = [warped(ball[None], fit(ball, free, cut, known=k), free, VIEW)[0] for k in (None, known)]
+    drawn_in, left = ((m - ball)[side, 0].mean() for m in means)
+    assert float(drawn_in) > 0.006
+    assert abs(float(left)) < 0.002
+    assert overlap(outline(means[1]), alpha) > overlap(outline(means[0]), alpha) + 0.05
 
 
 def test_each_head_of_a_batch_is_fitted_alone(ball, free):

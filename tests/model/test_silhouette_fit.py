@@ -38,9 +38,9 @@ def matte(ball, code, side=128):
     return rasterize(head, cameras_from_pose(POSE, side)).alpha
 
 
-def fit(ball, marks, alpha, code=(0.0, 0.0), steps=24):
+def fit(ball, marks, alpha, code=(0.0, 0.0), steps=24, known=None):
     given = torch.tensor([code])
-    return fit_silhouette(alpha, ball, marks, POSE, given, torch.ones(2), steps=steps)[0]
+    return fit_silhouette(alpha, ball, marks, POSE, given, torch.ones(2), steps=steps, known=known)[0]
 
 
 def test_hair_grows_to_the_outline(ball, marks):
@@ -67,6 +67,16 @@ def test_what_the_photograph_cuts_off_below_is_not_an_outline(ball, marks):
     cut = matte(ball, [2.0, 0.0])
     cut[:, :, 70:] = 0
     assert float(fit(ball, marks, cut)[0]) == pytest.approx(2.0, abs=0.6)
+
+
+def test_what_the_photograph_cuts_off_beside_is_not_an_outline(ball, marks):
+    alpha = matte(ball, [2.0, 0.0])
+    known = torch.ones_like(alpha)
+    known[..., 72:] = 0
+    cut = fit(ball, marks, alpha * known)
+    found = fit(ball, marks, alpha * known, known=known)
+    assert float(found[0]) == pytest.approx(2.0, abs=0.6)
+    assert abs(float(found[0]) - 2) < abs(float(cut[0]) - 2)
 
 
 def test_each_portrait_of_a_batch_is_fitted_alone(ball, marks):

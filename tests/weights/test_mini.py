@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 import headlift.weights
 from headlift import formats
+from headlift.encode.stage import Encode
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.config import named_config
@@ -72,6 +74,31 @@ def test_the_head_covers_the_matte_of_its_portrait(portrait: Portrait, head: tup
     alpha = rasterize(gaussians, camera).alpha[0] > 0.5
     matte = (portrait.alpha > 0.5) & (portrait.known() > 0.5)
     assert float((alpha & matte).sum() / matte.sum()) > 0.85
+
+
+def test_a_photograph_that_ends_beside_a_shoulder_does_not_cut_the_shoulder(
+    model: PercHead, portrait: Portrait, head: tuple[Gaussians, Cameras]
+) -> None:
+    size = portrait.size
+    border = size // 4
+    seen = (torch.arange(size) >= border).float()
+    cut = replace(
+        portrait,
+        image=portrait.image * seen,
+        alpha=portrait.alpha * seen,
+        crop_from_source=torch.tensor([[1, 0, border], [0, 1, 0]], dtype=torch.float64),
+        source_size=(size - border, size),
+    )
+    encode = Encode(model, torch.device("cpu"))
+
+    def likeness(portrait: Portrait) -> float:
+        """To the head of the whole portrait, on the side that is cut."""
+        views = (rasterize(g, head[1].resized(128, 128)) for g in (head[0], model.decode(encode(portrait))[0]))
+        whole, ours = (v.alpha[0, 0, :, :36] > 0.5 for v in views)
+        return float((whole & ours).sum() / (whole | ours).sum())
+
+    assert likeness(cut) > likeness(replace(cut, source_size=None)) + 0.1
+    assert likeness(cut) > 0.6
 
 
 def test_the_head_is_closed_all_around(head: tuple[Gaussians, Cameras]) -> None:

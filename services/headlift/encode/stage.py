@@ -35,8 +35,9 @@ class Encode:
         moved = [p.to(self._device) for p in portraits]
         cameras = [p.camera for p in moved if p.camera is not None]
         image, alpha = (torch.stack([getattr(p, name) for p in moved]) for name in ("image", "alpha"))
+        known = torch.stack([p.known() for p in portraits]).to(self._device)
         with torch.no_grad():
-            tokens: ImageTokens = self._model.encode(image, alpha, _joined(cameras) if cameras else None)
+            tokens: ImageTokens = self._model.encode(image, alpha, _joined(cameras) if cameras else None, known)
         return [_row(tokens, i) for i in range(len(portraits))]
 
 

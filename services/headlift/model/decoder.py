@@ -23,7 +23,7 @@ from headlift.model.guidance import ProjectedGuidance, Viewer, hair_color, requi
 from headlift.model.hair_grain import hair_contrast, hair_grain
 from headlift.model.head_code import HeadCode
 from headlift.model.layers import CrossAttentionBlock, fourier_features, full_precision, zero_init
-from headlift.model.outline_warp import freedom, warped
+from headlift.model.outline_warp import freedom, middle_of, warped
 from headlift.model.surfaces import fits
 from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
@@ -57,6 +57,7 @@ class TemplateDecoder(nn.Module):
         self.hairy: Tensor
         self.register_buffer("hairy", hair.float()[:, None], persistent=False)
         self.free: Tensor | None
+        self.crown: Tensor | None
         self.regions: Tensor
         self.register_buffer("regions", torch.as_tensor(template.regions), persistent=False)
         self.fits: Tensor | None
@@ -136,7 +137,8 @@ class TemplateDecoder(nn.Module):
             offsets, colors = self.head_code(tokens.code.float())
             means = self.anchors + offsets
             if tokens.warp is not None and tokens.camera is not None and self.free is not None:
-                means = warped(means, tokens.warp.float(), self.free, tokens.camera.viewmats.float())
+                viewmats = tokens.camera.viewmats.float()
+                means = warped(means, tokens.warp.float(), self.free, viewmats, self.crown)
             return means, colors
 
     def _corrected(
@@ -265,6 +267,7 @@ class TemplateDecoder(nn.Module):
             "disc_quats": quats_from_normals(self.normals),
             "disc_scales": self.spacing[:, None] * self.spacing.new_tensor(_DISC),
             "free": freedom(self.anchors, self.regions) if self.config.warp_cells else None,
+            "crown": middle_of(self.anchors, self.regions) if self.config.warp_cells else None,
             "grain": hair_grain(self.anchors, self.hairy) if self.config.hair_grain else None,
         }
         self.anchor_features: Tensor

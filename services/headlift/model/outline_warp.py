@@ -2,7 +2,8 @@
 
 A code of whole heads knows no bun, no parting that stands up, no collar. A smooth field of shifts in the picture's
 plane, on a coarse grid, moves hair, neck and clothes until they fill the matte, and leaves the face to its landmarks.
-What lies behind a place of the picture moves with what lies before it, so that the outline also holds from behind.
+What lies behind a place of the picture moves with what lies before it, so that the outline also holds from behind;
+and what the outline gains on both sides of the head, the head gains in depth: an afro is round.
 Free-form deformation (Sederberg and Parry, SIGGRAPH 1986) by analysis by synthesis; ours.
 
 Legend: B batch, N anchors, n thinned anchors, G cells a side, S working side.
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.layers import full_precision
-from headlift.model.silhouette_fit import OPACITY, PIXEL_VARIANCE, SIDE, ThinnedHead, inside
+from headlift.model.silhouette_fit import OPACITY, PIXEL_VARIANCE, SIDE, ThinnedHead, outlines
 from headlift.model.splat import rasterize
 from headlift.model.template import Region
 from headlift.model.types import FOCAL, Gaussians
@@ -44,20 +45,50 @@ def freedom(anchors: Tensor, regions: Tensor) -> Tensor:
     return x * x * (3 - 2 * x)
 
 
+def middle_of(anchors: Tensor, regions: Tensor) -> Tensor:
+    """The middle [3] of what wears hair, of anchors [N, 3] in these template regions [N]."""
+    if anchors.is_meta:
+        return torch.empty_like(anchors[0])
+    crown = anchors[(regions == Region.SCALP) | (regions == Region.HAIR)]
+    return (crown if len(crown) else anchors).mean(0)
+
+
 def warped(
     means: Tensor,  # [B, N, 3] m
     warp: Tensor,  # [B, 2, G, G] shifts in x and y at places of the picture, share of its side
     free: Tensor,  # [N]
     viewmats: Tensor,  # [B, 4, 4] of cameras of the portrait crop
+    middle: Tensor | None = None,  # [3] m, which lets heads also grow in depth
 ) -> Tensor:
-    """The means [B, N, 3] moved in the picture's plane."""
+    """The means [B, N, 3] moved in the picture's plane and, about ``middle``, at right angles to it."""
     rotation, translation = viewmats[:, :3, :3], viewmats[:, None, :3, 3]
     x, y, z = (means @ rotation.mT + translation).unbind(-1)
-    z = z.clamp_min(0.05)[..., None]
-    places = 2 * FOCAL * torch.stack([x, y], -1) / z  # -1..1 across the picture
-    shift = F.grid_sample(warp, places[:, None], mode="bilinear", padding_mode="border", align_corners=True)
-    flat = shift[:, :, 0].mT * z / FOCAL * free[:, None]  # [B, N, 2] m
-    return means + F.pad(flat, (0, 1)) @ rotation
+    z = z.clamp_min(0.05)
+    moves = [*_shifts(warp, x, y, z).unbind(-1), torch.zeros_like(z)]
+    if middle is not None:
+        moves[2] = _growth(warp, x, y, z, (middle @ rotation.mT + translation[:, 0]).unbind(-1))
+    return means + (torch.stack(moves, -1) * free[:, None]) @ rotation
+
+
+def _shifts(warp: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Where the camera sees x, y, z [B, N] m: the shifts [B, N, 2] m."""
+    places = 2 * FOCAL * torch.stack([x, y], -1) / z[..., None]  # -1..1 across the picture
+    shifts = F.grid_sample(warp, places[:, None], mode="bilinear", padding_mode="border", align_corners=True)
+    return shifts[:, :, 0].mT * z[..., None] / FOCAL
+
+
+def _growth(warp: Tensor, x: Tensor, y: Tensor, z: Tensor, middle: tuple[Tensor, ...]) -> Tensor:
+    """How far places x, y, z [B, N] m move along the optical axis, [B, N] m.
+
+    Turned about the picture's upright axis to either side of the middle, a place moves outwards there; the lesser of
+    both counts, and where one side does not grow (a ponytail on the other, a head seen from its side) there is none.
+    """
+    x0, z0 = middle[0][:, None], middle[2][:, None]
+    aside = torch.stack([x - x0, z - z0], -1).norm(dim=-1).clamp_min(1e-4)
+    right = _shifts(warp, x0 + aside, y, z0)[..., 0]
+    left = -_shifts(warp, x0 - aside, y, z0)[..., 0]
+    growth: Tensor = torch.minimum(left, right).clamp_min(0) * (z - z0) / aside
+    return growth
 
 
 @torch.no_grad()
@@ -70,10 +101,11 @@ def fit_warp(
     *,
     cells: int,
     steps: int,
+    known: Tensor | None = None,  # [B, 1, S', S'], 1 where the portrait shows its photograph, 0 past its borders
 ) -> Tensor:
     """The shifts [B, 2, G, G], for ``warped``, with which heads fill their mattes."""
     with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
-        target = F.interpolate(alpha.float(), (SIDE, SIDE), mode="area").clone()
+        target, judged = outlines(alpha, known)
         # Clones: what inference mode made cannot take part in gradients.
         thin = Gaussians(
             head.mean.clone(), head.quats.clone(), _SCALES * head.scales, torch.full_like(free, OPACITY),
@@ -82,14 +114,16 @@ def fit_warp(
         rows = []
         for i in range(len(code)):
             drawn = replace(thin, means=head.means(code[i].float()).clone())
-            rows.append(_fit_one(target[i], drawn, free.clone(), pose[i : i + 1].float().clone(), cells, steps))
+            where = pose[i : i + 1].float().clone()
+            rows.append(_fit_one(target[i], judged[i], drawn, free.clone(), where, cells, steps))
     return torch.stack(rows)
 
 
-def _fit_one(target: Tensor, head: Gaussians, free: Tensor, pose: Tensor, cells: int, steps: int) -> Tensor:
+def _fit_one(
+    target: Tensor, judged: Tensor, head: Gaussians, free: Tensor, pose: Tensor, cells: int, steps: int
+) -> Tensor:
     """One grid [2, G, G]: Adam."""
     camera = cameras_from_pose(pose, SIDE).detach()
-    judged = inside(target)
     warp = free.new_zeros(1, 2, cells, cells).requires_grad_(True)
     optimizer = torch.optim.Adam([warp], lr=_RATE, betas=(0.8, 0.95))
     for _ in range(steps):

@@ -76,8 +76,11 @@ class PercHead(nn.Module):
         image: Tensor,  # [B, 3, S, S] 0..1 sRGB, multiplied by alpha
         alpha: Tensor,  # [B, 1, S, S] 0..1
         camera: Cameras | None = None,
+        known: Tensor | None = None,  # [B, 1, S, S], 1 where the portrait shows its photograph (`Portrait.known`)
     ) -> ImageTokens:
         """What the portraits say. A given camera (C = B) takes the place of the estimate.
+
+        Where it is not ``known`` whether there is anything, the matte's zeros say nothing of the outline.
 
         Raises:
             InvalidInputError: The shapes do not belong together.
@@ -88,19 +91,30 @@ class PercHead(nn.Module):
             raise InvalidInputError(
                 f"image {tuple(image.shape)} and alpha {tuple(alpha.shape)} must be [B,3,S,S] and [B,1,S,S], B >= 1."
             )
+        if known is not None and known.shape != alpha.shape:
+            raise InvalidInputError(
+                f"known {tuple(known.shape)} must be {tuple(alpha.shape)}, like alpha.", field="known"
+            )
         if camera is not None and len(camera) != batch:
             raise InvalidInputError(
                 f"{len(camera)} cameras for {batch} portraits; give one each, or none.", field="camera"
             )
         tokens, sight = self.encoder.look(image, alpha, camera)
-        return tokens if sight is None else self.locate(tokens, sight, given=camera is not None)
+        return tokens if sight is None else self.locate(tokens, sight, given=camera is not None, known=known)
 
     def locate(
-        self, tokens: ImageTokens, sight: Sight, *, given: bool, silhouette_steps: int | None = None
+        self,
+        tokens: ImageTokens,
+        sight: Sight,
+        *,
+        given: bool,
+        known: Tensor | None = None,
+        silhouette_steps: int | None = None,
     ) -> ImageTokens:
         """Tokens whose camera and shape agree with HeadNet's landmarks and the matte; a ``given`` camera stays.
 
-        ``silhouette_steps``, of the code and then of the shifts, takes the place of the config's.
+        ``known`` is as in ``encode``; ``silhouette_steps``, of the code and then of the shifts, takes the place of the
+        config's.
         """
         steps = self.config.decoder.silhouette_steps if silhouette_steps is None else silhouette_steps
         head_code, first = self.decoder.head_code, self.encoder.thumbnail_head
@@ -124,9 +138,10 @@ class PercHead(nn.Module):
         warp = None
         if steps and tokens.pixels is not None:
             alpha, thin, cells = tokens.pixels[:, 3:], self._thinned(), self.config.decoder.warp_cells
-            geometry = fit_silhouette(alpha, thin, shape, pose, geometry, first.error[:rank], steps=steps)
-            if self.decoder.free is not None:
-                warp = fit_warp(alpha, thin, self.decoder.free[::THINNING], pose, geometry, cells=cells, steps=steps)
+            doubt, free = first.error[:rank], self.decoder.free
+            geometry = fit_silhouette(alpha, thin, shape, pose, geometry, doubt, steps=steps, known=known)
+            if free is not None:
+                warp = fit_warp(alpha, thin, free[::THINNING], pose, geometry, cells=cells, steps=steps, known=known)
         code = torch.cat([geometry, tokens.code[:, rank:]], -1)
         if given or not self.config.encoder.estimates_camera:
             return replace(tokens, code=code, warp=warp)

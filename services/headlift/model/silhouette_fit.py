@@ -57,27 +57,28 @@ def fit_silhouette(
     doubt: Tensor,  # [K] standard error of the guess
     *,
     steps: int,
+    known: Tensor | None = None,  # [B, 1, S', S'], 1 where the portrait shows its photograph, 0 past its borders
 ) -> Tensor:
     """The geometry code [B, K] that also explains the matte.
 
     Code numbers move by at most three standard errors, and landmarks hardly move in the picture.
     """
     with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
-        target = F.interpolate(alpha.float(), (SIDE, SIDE), mode="area").clone()
+        target, judged = outlines(alpha, known)
         scale = doubt.float().clamp_min(_LEAST_DOUBT).clone()
         rows = [
-            _fit_one(target[i], head, landmarks, pose[i : i + 1].float().clone(), code[i].float().clone(), scale, steps)
-            for i in range(len(code))
+            _fit_one(target[i], judged[i], head, landmarks, pose[i : i + 1].float().clone(), guess, scale, steps)
+            for i, guess in enumerate(code.float().clone())
         ]
     return torch.stack(rows)
 
 
 def _fit_one(
-    target: Tensor, head: ThinnedHead, landmarks: LandmarkShape, pose: Tensor, code: Tensor, doubt: Tensor, steps: int
-) -> Tensor:
+    target: Tensor, judged: Tensor, head: ThinnedHead, landmarks: LandmarkShape, pose: Tensor, code: Tensor,
+    doubt: Tensor, steps: int,
+) -> Tensor:  # fmt: skip
     """One code [K]: Adam, in units of its standard errors."""
     camera = cameras_from_pose(pose, SIDE).detach()
-    judged = inside(target)
     opacities, colors = torch.full_like(head.mean[:, 0], OPACITY), torch.ones_like(head.mean)
     held = _places(camera.viewmats[0], landmarks, code)
     moved = torch.zeros_like(code, requires_grad=True)
@@ -94,10 +95,18 @@ def _fit_one(
     return (code + moved * doubt).detach()
 
 
-def inside(target: Tensor) -> Tensor:
-    """1 down to the last row that shows anything, [1, S, 1]: below it the photograph may have ended, not the person."""
+def outlines(alpha: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mattes at the working side, [B, 1, S, S], and 1 where they are to be believed.
+
+    That is where the portrait shows its photograph, and down to the last row that shows anybody: below it the
+    photograph may have ended, not the person, and not every matte comes with its photograph's borders.
+    """
+    target = F.interpolate(alpha.float(), (SIDE, SIDE), mode="area").clone()
     shows = (target.amax(-1, keepdim=True) > 0.5).float()
-    return shows.flip(1).cummax(1).values.flip(1)
+    judged = shows.flip(2).cummax(2).values.flip(2).expand_as(target)
+    if known is None:
+        return target, judged
+    return target, judged * (F.interpolate(known.float(), (SIDE, SIDE), mode="area") > 0.99)
 
 
 def _places(matrix: Tensor, landmarks: LandmarkShape, code: Tensor) -> Tensor:
