@@ -1,5 +1,7 @@
 """Heads without holes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.spatial import cKDTree
@@ -11,12 +13,17 @@ from headlift.model.splat import rasterize
 from headlift.model.types import HEAD_CENTER, Gaussians
 
 COUNT = 3000
+FACE = torch.ones(COUNT, dtype=torch.bool)
 
 
 @pytest.fixture(scope="module")
 def ball():
-    """Normals of a ball and the eight nearest neighbours of each of its points."""
-    normals = torch.nn.functional.normalize(torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    """Normals of a ball, evenly spread but in no order, and the eight nearest neighbours of each of its points."""
+    turn = torch.arange(COUNT) * 2.399963  # the golden angle
+    height = 1 - 2 * (torch.arange(COUNT) + 0.5) / COUNT
+    aside = (1 - height.square()).sqrt()
+    normals = torch.stack([aside * turn.cos(), height, aside * turn.sin()], -1)
+    normals = normals[torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))]
     return normals, torch.from_numpy(cKDTree(normals.numpy()).query(normals.numpy(), k=9)[1][:, 1:])
 
 
@@ -30,20 +37,56 @@ def head(normals: torch.Tensor, radius: float) -> Gaussians:
 
 def test_the_back_no_longer_shows_through_the_face(ball):
     def darkest(shown: Gaussians) -> float:
-        views = rasterize(shown, orbit_camera(0, size=96), backend="reference")
-        return float(views.rgb[0, 0, 40:56, 40:56].min())
+        views = rasterize(shown, orbit_camera(0, size=192))
+        return float(views.rgb[0, 0, 80:112, 80:112].min())
 
     holey = head(ball[0], 0.001)
     assert darkest(holey) < 0.2
-    assert darkest(closed(holey, ball[1], 0.8)) > 0.6
+    for face in (FACE, ~FACE):
+        assert darkest(closed(holey, ball[1], ball[0], face, 0.6)) > 0.6
 
 
-def test_wide_discs_thicknesses_and_everything_else_stay(ball):
-    wide = head(ball[0], 0.05)
-    assert torch.equal(closed(wide, ball[1], 0.5).scales, wide.scales)
+def test_three_of_four_discs_keep_their_detail(ball):
+    """Points of light as fine as the discs stay where they are seen from; wider discs would drown them."""
+    normals, neighbors = ball
+    fine = head(normals, 0.0022)
+    made = closed(fine, neighbors, normals, FACE, 0.6)
+    upper = torch.arange(COUNT) % 4 > 0
+    for name in ("means", "quats", "opacities", "colors", "scales"):
+        assert torch.equal(getattr(made, name)[upper], getattr(fine, name)[upper])
+    assert (made.scales[~upper][:, :2] > 1.5 * fine.scales[~upper][:, :2]).float().mean() > 0.9
+    assert torch.equal(made.scales[:, 2], fine.scales[:, 2])
+    radius = (made.means - torch.tensor(HEAD_CENTER)).norm(dim=1)
+    assert torch.allclose(radius[upper], torch.tensor(0.1), atol=1e-6)
+    assert torch.allclose(radius[~upper], torch.tensor(0.097), atol=1e-6)
+    assert float(made.opacities[~upper].min()) > 0.949
+
+
+def test_elsewhere_discs_grow_where_they_are(ball):
     narrow = head(ball[0], 0.0005)
-    made = closed(narrow, ball[1], 0.5)
+    made = closed(narrow, ball[1], ball[0], ~FACE, 0.5)
     assert torch.equal(made.scales[:, 2], narrow.scales[:, 2])
-    assert (made.scales[:, :2] > 2 * narrow.scales[:, :2]).float().mean() > 0.9
+    assert torch.allclose(made.scales[:, :2].mean(), torch.tensor(0.5 * 0.0069), rtol=0.1)
     for name in ("means", "quats", "opacities", "colors"):
         assert torch.equal(getattr(made, name), getattr(narrow, name))
+
+
+def test_wide_discs_keep_their_width(ball):
+    wide = head(ball[0], 0.05)
+    assert torch.equal(closed(wide, ball[1], ball[0], FACE, 0.5).scales, wide.scales)
+
+
+def test_what_lies_beneath_hides_nothing_that_lies_upon_it(ball):
+    """A pattern of the upper discs, seen from the front, is as contrasty as without the discs beneath."""
+    normals, neighbors = ball
+    fine = head(normals, 0.0025)
+    stripes = ((normals[:, :1] * 20).floor() % 2).expand(-1, 3)
+
+    def contrast(shown: Gaussians) -> float:
+        views = rasterize(shown, orbit_camera(0, size=192))
+        return float(views.rgb[0, 0, 84:108, 84:108].std())
+
+    painted = replace(fine, colors=stripes)
+    blurred = contrast(closed(painted, neighbors, normals, ~FACE, 0.6))
+    made = contrast(closed(painted, neighbors, normals, FACE, 0.6))
+    assert made > 1.1 * blurred

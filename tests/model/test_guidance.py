@@ -40,6 +40,21 @@ def test_the_near_side_of_a_ball_is_seen_and_the_far_side_is_not() -> None:
     torch.testing.assert_close(facing(camera, points, normals), sight.facing)
 
 
+def test_a_surface_that_slopes_away_does_not_hide_itself() -> None:
+    """Cheeks: what is compared with the nearest point of a few millimetres around lies far behind it there."""
+    flat = torch.cartesian_prod(torch.linspace(-0.05, 0.05, 101), torch.linspace(-0.05, 0.05, 101))
+    for tilt in (0.0, 45.0, 60.0, 70.0, 75.0):
+        angle = torch.deg2rad(torch.tensor(tilt))
+        normal = torch.stack([angle.sin(), torch.zeros(()), angle.cos()])
+        points = torch.stack([flat[:, 0] * angle.cos(), flat[:, 1], -flat[:, 0] * angle.sin()], -1)
+        points = torch.cat([points, points - torch.tensor([0.0, 0, 0.06])])[None] + torch.tensor(HEAD_CENTER)
+        normals = normal.expand(points.shape[1], 3)
+        viewer = Viewer(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
+        before, behind = viewer.look(points, normals).visible[0, :, 0].chunk(2)
+        assert float(before.min()) > 0.99, tilt
+        assert not behind[flat.abs().amax(1) < 0.04].any(), tilt
+
+
 def test_a_point_fetches_the_colour_that_the_picture_has_at_its_projection() -> None:
     picture = torch.zeros(1, 4, 64, 64)
     picture[:, 0], picture[:, 3, :, :32], picture[:, 3, :, 32:] = 0.25, 0.5, 1.0

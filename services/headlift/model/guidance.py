@@ -24,6 +24,8 @@ from headlift.model.types import Cameras, ImageTokens
 
 _ZBUFFER_SIDE = 128  # 3 mm pixels: finer than this and 65,536 points leave holes
 _SEEN_M, _HIDDEN_M = 0.008, 0.012  # this far behind the nearest surface a point still counts as seen; no longer
+_REACH_M = 0.0045  # and where a surface slopes, as far again as it falls over the cells that a point is compared with
+_STEEPEST = 0.15  # least cosine to the camera that this goes by
 _NEAR_M = 0.05
 _SURE, _OPAQUE = 0.7, 0.9  # probability and alpha from which a pixel is surely hair
 _SIGHTING = 7  # numbers that describe a point in the picture: colour 3, alpha, facing, visible, weight
@@ -82,10 +84,11 @@ class Viewer:
             uv, depth = project(self.cameras, points)
             nearest = sample(self.zbuffer[:, None], uv, "nearest")
             behind = depth[..., None] - nearest
-            visible = (1 - _ramp(behind, _SEEN_M, _HIDDEN_M)) * (depth[..., None] > _NEAR_M)
+            faces = facing(self.cameras, points, normals)
+            falls = _REACH_M * (faces.clamp(_STEEPEST, 1).pow(-2) - 1).sqrt()  # the tangent of the slope
+            visible = (1 - _ramp(behind - falls, _SEEN_M, _HIDDEN_M)) * (depth[..., None] > _NEAR_M)
             rgba = sample(self.pixels.float(), uv)
             color = (rgba[..., :3] / rgba[..., 3:].clamp_min(0.05)).clamp(0, 1)
-            faces = facing(self.cameras, points, normals)
             if self.shown is None or fits is None:
                 return Sighting(uv, color, rgba[..., 3:], faces, visible)
             shown = sample(self.shown.float(), uv)

@@ -30,7 +30,7 @@ from headlift.model.landmark_fit import LandmarkShape, fit_landmarks
 from headlift.model.outline_warp import fit_warp
 from headlift.model.sharpener import Sharpener
 from headlift.model.silhouette_fit import THINNING, ThinnedHead, fit_silhouette
-from headlift.model.template import Template
+from headlift.model.template import Region, Template
 from headlift.model.types import Cameras, Gaussians, ImageTokens
 
 
@@ -175,8 +175,8 @@ class PercHead(nn.Module):
         found = [Gaussians(*row) for row in zip(*(field.unbind(0) for field in fields), strict=True)]
         if patches is not None or not self.config.decoder.closed:
             return found
-        neighbors = self.template.neighbors.to(self.device)
-        return [closed(head, neighbors, self.config.decoder.closed) for head in found]
+        neighbors, face = self.template.neighbors.to(self.device), self.decoder.regions <= Region.EAR
+        return [closed(head, neighbors, self.decoder.normals, face, self.config.decoder.closed) for head in found]
 
     def sharpen(self, rgb: Tensor) -> Tensor:
         """Rendered pictures [C, 3, H, W], sharpened and within 0..1; as they are where the model has no sharpener.
