@@ -27,7 +27,7 @@ from headlift.model.types import FOCAL, Gaussians
 _RATE = 0.01  # of a step, share of the picture's side
 _SLOPE = 0.06  # standard difference of neighbouring cells' shifts, share of the picture's side
 _FURTHEST = 0.1  # standard shift, likewise
-_SCALES = 0.8  # of the thinned head's discs: its outline lies where the decoded head's does
+_SCALES = 0.95  # of the thinned head's discs: its outline lies where the decoded head's does
 _HELD, _FREE = 0.01, 0.06  # m from the face: up to where anchors are held, and from where they are free
 _FACE_SAMPLES = 600  # anchors that stand for the face in distances
 

@@ -23,9 +23,9 @@ from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, Gaussians
 
 THINNING = 4  # every how many-th anchor takes part
-SIDE = 96  # pixels; an outline needs no more
+SIDE = 128  # pixels; with fewer, what the rasteriser adds to each disc counts as hair
 _RATE = 0.2  # of a step, in standard errors of the code
-_PIXELS_AS_ONE = 200.0  # neighbouring pixels err together: this many count as one observation
+_PIXELS_AS_ONE = 360.0  # neighbouring pixels err together: this many count as one observation
 _NOISE = 0.25  # standard error of a pixel's opacity
 PIXEL_VARIANCE = _PIXELS_AS_ONE * _NOISE**2
 _HOLD = 0.004  # share of the picture's side by which landmarks may leave their place

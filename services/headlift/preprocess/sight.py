@@ -158,14 +158,14 @@ class HeadSight:
 
 def score_of(spread: float, residual: float, confusion: float) -> float:
     """Belief 0..1 that a crop shows a head, from what HeadNet says of itself; see ``Sighting``."""
-    doubt = 4.0 * math.log(max(spread, 1e-4) / 0.0235) + 1.5 * math.log(max(residual, 1e-4) / 0.02)
+    doubt = 4.0 * math.log(max(spread, 1e-4) / 0.0218) + 1.5 * math.log(max(residual, 1e-4) / 0.02)
     doubt += 3.0 * (confusion - 0.32)
     return 1.0 / (1.0 + math.exp(max(-40.0, min(40.0, doubt))))
 
 
 def steady_score_of(spread: float, drift: float, residual: float, confusion: float) -> float:
     """The same when it was also looked at askew; see ``HeadSight.steadiness``."""
-    doubt = 4.0 * math.log(max(spread, 1e-4) / 0.0216) + 2.0 * (min(drift, 6.0) - 1.9)
+    doubt = 4.0 * math.log(max(spread, 1e-4) / 0.0201) + 2.0 * (min(drift, 6.0) - 1.9)
     doubt += math.log(max(residual, 1e-4) / 0.02) + confusion - 0.3 + 2.1
     return 1.0 / (1.0 + math.exp(max(-40.0, min(40.0, doubt))))
 
