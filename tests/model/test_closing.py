@@ -24,6 +24,18 @@ def ball():
     aside = (1 - height.square()).sqrt()
     normals = torch.stack([aside * turn.cos(), height, aside * turn.sin()], -1)
     normals = normals[torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))]
+    return with_neighbors(normals)
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """The same of a ball whose points lie anywhere."""
+    return with_neighbors(
+        torch.nn.functional.normalize(torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    )
+
+
+def with_neighbors(normals):
     return normals, torch.from_numpy(cKDTree(normals.numpy()).query(normals.numpy(), k=9)[1][:, 1:])
 
 
@@ -35,7 +47,7 @@ def head(normals: torch.Tensor, radius: float) -> Gaussians:
     return Gaussians(means, quats_from_normals(normals), scales, torch.full((COUNT,), 0.95), colors)
 
 
-def test_the_back_no_longer_shows_through_the_face(ball):
+def test_the_back_no_longer_shows_through_the_face(ball, uneven):
     def darkest(shown: Gaussians) -> float:
         views = rasterize(shown, orbit_camera(0, size=192))
         return float(views.rgb[0, 0, 80:112, 80:112].min())
@@ -44,6 +56,9 @@ def test_the_back_no_longer_shows_through_the_face(ball):
     assert darkest(holey) < 0.2
     for face in (FACE, ~FACE):
         assert darkest(closed(holey, ball[1], ball[0], face, 0.6)) > 0.6
+    holey = head(uneven[0], 0.001)
+    for face in (FACE, ~FACE):
+        assert darkest(closed(holey, uneven[1], uneven[0], face, 0.8)) > 0.6
 
 
 def test_three_of_four_discs_keep_their_detail(ball):
@@ -66,6 +81,7 @@ def test_elsewhere_discs_grow_where_they_are(ball):
     narrow = head(ball[0], 0.0005)
     made = closed(narrow, ball[1], ball[0], ~FACE, 0.5)
     assert torch.equal(made.scales[:, 2], narrow.scales[:, 2])
+    assert (made.scales[:, :2] > 2 * narrow.scales[:, :2]).float().mean() > 0.9
     assert torch.allclose(made.scales[:, :2].mean(), torch.tensor(0.5 * 0.0069), rtol=0.1)
     for name in ("means", "quats", "opacities", "colors"):
         assert torch.equal(getattr(made, name), getattr(narrow, name))

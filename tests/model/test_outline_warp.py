@@ -94,7 +94,7 @@ def test_hair_grows_to_a_bun_that_the_code_does_not_know(ball, free):
     warp = fit(ball, free, alpha)
     moved = warped(ball[None], warp, free, VIEW)[0]
     assert overlap(outline(ball), alpha) < 0.92
-    assert overlap(outline(moved), alpha) > 0.95
+    assert overlap(outline(moved), alpha) > 0.955
     face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
     assert torch.equal(moved[face], ball[face])
     behind = orbit_cameras([180.0], width=128, height=128)
@@ -105,7 +105,7 @@ def test_hair_grows_to_a_bun_that_the_code_does_not_know(ball, free):
         return rasterize(Gaussians(means, quats, scales, 0.9 * ones[:, 0], ones), behind).alpha
 
     assert overlap(seen(ball), seen(bun)) < 0.92
-    assert overlap(seen(moved), seen(bun)) > 0.95
+    assert overlap(seen(moved), seen(bun)) > 0.955
 
 
 def test_hair_that_stands_off_on_both_sides_stands_off_before_and_behind(ball):
@@ -131,7 +131,7 @@ def test_hair_that_stands_off_on_both_sides_stands_off_before_and_behind(ball):
 
 def test_a_head_that_fills_its_matte_hardly_moves(ball, free):
     moved = warped(ball[None], fit(ball, free, outline(ball)), free, VIEW)[0]
-    assert overlap(outline(moved), outline(ball)) > 0.955
+    assert overlap(outline(moved), outline(ball)) > 0.97
     assert float((moved - ball).norm(dim=1).mean()) < 0.005
 
 

@@ -267,7 +267,7 @@ class TemplateDecoder(nn.Module):
             "disc_quats": quats_from_normals(self.normals),
             "disc_scales": self.spacing[:, None] * self.spacing.new_tensor(_DISC),
             "free": freedom(self.anchors, self.regions) if self.config.warp_cells else None,
-            "crown": middle_of(self.anchors, self.regions) if self.config.warp_cells else None,
+            "crown": middle_of(self.anchors, self.hairy) if self.config.warp_cells else None,
             "grain": hair_grain(self.anchors, self.hairy) if self.config.hair_grain else None,
         }
         self.anchor_features: Tensor

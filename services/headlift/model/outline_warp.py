@@ -27,7 +27,7 @@ from headlift.model.types import FOCAL, Gaussians
 _RATE = 0.01  # of a step, share of the picture's side
 _SLOPE = 0.06  # standard difference of neighbouring cells' shifts, share of the picture's side
 _FURTHEST = 0.1  # standard shift, likewise
-_SCALES = 0.95  # of the thinned head's discs: its outline lies where the decoded head's does
+_SCALES = 0.85  # of the thinned head's discs: its outline lies where the decoded head's does
 _HELD, _FREE = 0.01, 0.06  # m from the face: up to where anchors are held, and from where they are free
 _FACE_SAMPLES = 600  # anchors that stand for the face in distances
 
@@ -45,12 +45,9 @@ def freedom(anchors: Tensor, regions: Tensor) -> Tensor:
     return x * x * (3 - 2 * x)
 
 
-def middle_of(anchors: Tensor, regions: Tensor) -> Tensor:
-    """The middle [3] of what wears hair, of anchors [N, 3] in these template regions [N]."""
-    if anchors.is_meta:
-        return torch.empty_like(anchors[0])
-    crown = anchors[(regions == Region.SCALP) | (regions == Region.HAIR)]
-    return (crown if len(crown) else anchors).mean(0)
+def middle_of(anchors: Tensor, hairy: Tensor) -> Tensor:
+    """The middle [3] of what wears hair: of anchors [N, 3] m weighed by [N, 1]; the origin where nothing does."""
+    return (anchors * hairy).sum(0) / hairy.sum().clamp_min(1)
 
 
 def warped(
