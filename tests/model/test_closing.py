@@ -93,7 +93,7 @@ def test_wide_discs_keep_their_width(ball):
 
 
 def test_what_lies_beneath_hides_nothing_that_lies_upon_it(ball):
-    """A pattern of the upper discs, seen from the front, is as contrasty as without the discs beneath."""
+    """A pattern of the upper discs, seen from the front, is more contrasty than with every disc widened."""
     normals, neighbors = ball
     fine = head(normals, 0.0025)
     stripes = ((normals[:, :1] * 20).floor() % 2).expand(-1, 3)
