@@ -5,10 +5,10 @@ import torch
 
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.encoder import FRONTAL_POSE
-from headlift.model.landmark_fit import LandmarkShape
+from headlift.model.landmark_fit import HeadFit, LandmarkShape, fit_landmarks
 from headlift.model.silhouette_fit import ThinnedHead, fit_silhouette
 from headlift.model.splat import rasterize
-from headlift.model.types import Gaussians
+from headlift.model.types import FOCAL, Gaussians
 
 POSE = torch.tensor([FRONTAL_POSE], dtype=torch.float32)
 
@@ -38,9 +38,20 @@ def matte(ball, code, side=128):
     return rasterize(head, cameras_from_pose(POSE, side)).alpha
 
 
+def seen(ball, marks, codes, spread=0.004, pose=POSE, **options) -> HeadFit:
+    """The fit to landmarks that lie where heads of these codes [B, 2] have them."""
+    matrix = cameras_from_pose(POSE, 1).viewmats[0]
+    points = (marks.mean + torch.einsum("bk,kld->bld", codes, marks.basis)) @ matrix[:3, :3].mT + matrix[:3, 3]
+    places = 0.5 + FOCAL * points[..., :2] / points[..., 2:]
+    spreads = torch.full(places.shape[:2], spread)
+    return fit_landmarks(places, spreads, marks, pose.expand(len(codes), -1), codes, torch.ones(2), **options)
+
+
 def fit(ball, marks, alpha, code=(0.0, 0.0), steps=24, known=None):
-    given = torch.tensor([code])
-    return fit_silhouette(alpha, ball, marks, POSE, given, torch.ones(2), steps=steps, known=known)[0]
+    found = seen(ball, marks, torch.tensor([code]), fixed_camera=True)
+    pose, codes = fit_silhouette(alpha, ball, found, steps=steps, known=known, fixed_camera=True)
+    torch.testing.assert_close(pose, found.pose)
+    return codes[0]
 
 
 def test_hair_grows_to_the_outline(ball, marks):
@@ -81,7 +92,8 @@ def test_what_the_photograph_cuts_off_beside_is_not_an_outline(ball, marks):
 
 def test_each_portrait_of_a_batch_is_fitted_alone(ball, marks):
     mattes = torch.cat([matte(ball, [2.0, 0.0]), matte(ball, [-1.0, 0.0])])
-    both = fit_silhouette(mattes, ball, marks, POSE.expand(2, -1), torch.zeros(2, 2), torch.ones(2), steps=8)
+    found = seen(ball, marks, torch.zeros(2, 2), fixed_camera=True)
+    _, both = fit_silhouette(mattes, ball, found, steps=8, fixed_camera=True)
     torch.testing.assert_close(both[1], fit(ball, marks, mattes[1:], steps=8))
 
 
@@ -89,3 +101,23 @@ def test_it_works_in_inference_mode(ball, marks):
     with torch.inference_mode():
         found = fit(ball, marks, matte(ball, [1.0, 0.0]), steps=2)
     assert torch.isfinite(found).all()
+
+
+def aside(a, b) -> float:
+    """How far apart cameras of poses [1, 9] hold the head, across the picture, m."""
+    one, two = (cameras_from_pose(pose, 1).viewmats[0, :2, 3] for pose in (a, b))
+    return float((one - two).norm())
+
+
+def test_a_camera_that_landmarks_leave_open_moves_to_where_the_outline_fits(ball, marks):
+    guess = POSE + torch.tensor([[0.0] * 6 + [0.03, 0.0, 0.0]])  # three hundredths of the crop beside
+    doubtful = seen(ball, marks, torch.zeros(1, 2), spread=0.3, pose=guess, pose_doubt=torch.full((9,), 0.03))
+    pose, code = fit_silhouette(matte(ball, [0.0, 0.0]), ball, doubtful, steps=40)
+    assert aside(pose, POSE) < 0.4 * aside(doubtful.pose, POSE)
+    assert torch.isfinite(code).all()
+
+
+def test_a_camera_that_landmarks_hold_stays(ball, marks):
+    sure = seen(ball, marks, torch.zeros(1, 2), spread=0.003)
+    pose, _ = fit_silhouette(matte(ball, [0.0, 3.0]), ball, sure, steps=24)
+    assert aside(pose, POSE) < 0.004

@@ -3,7 +3,7 @@
 import torch
 
 from headlift.model.cameras import orbit_cameras
-from headlift_trainer.losses import anchor_loss, picture_loss, psnr, reprojection_loss
+from headlift_trainer.losses import anchor_loss, picture_loss, psnr, reprojection_loss, sharpness_loss
 
 
 def test_every_loss_is_zero_at_the_truth() -> None:
@@ -37,3 +37,13 @@ def test_picture_loss_sees_through_to_the_background() -> None:
 
 def test_psnr_of_a_tenth_off_is_twenty_decibels() -> None:
     assert torch.allclose(psnr(torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.1)), torch.tensor(20.0))
+
+
+def test_sharpening_pays_for_moving_what_is_broad_and_not_for_steeper_edges() -> None:
+    """A plain picture is a blurred edge; its brightness mended everywhere is no sharpening, a steeper edge is."""
+    x = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    truth, plain, steeper = ((x * k).sigmoid() for k in (40.0, 8.0, 20.0))
+    at_rest = float(sharpness_loss(plain, plain, truth))
+    assert float(sharpness_loss(steeper, plain, truth)) < at_rest
+    darker = truth * 0.8
+    assert float(sharpness_loss(plain * 0.8, plain, darker)) > float(sharpness_loss(plain * 0.99, plain, darker)) + 0.5

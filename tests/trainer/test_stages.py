@@ -15,8 +15,10 @@ from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
 from headlift.model.config import named_config
 from headlift.model.headnet import HeadNet, save_headnet
+from headlift.model.landmark_fit import LandmarkErrors
 from headlift.model.perchead import PercHead
 from headlift.model.template import Template
+from headlift.model.types import FOCAL
 from headlift_trainer.ablation import INPUTS, measured, run_ablation, tables
 from headlift_trainer.closed_form import fill_head_code, fit_hair, split
 from headlift_trainer.datasets.synthetic import MIRROR, SyntheticHeads, mirrored
@@ -109,6 +111,27 @@ def test_codes_come_back_from_the_model_they_were_put_into(start: Path, corpus: 
     means = corpus.train.means.float()
     again = codes.geometry.expand(codes.geometry.project(means))
     assert (again - means).norm() < 0.5 * (means - means.mean(0)).norm()
+
+
+@torch.no_grad()
+def test_closed_forms_learn_how_landmarks_err_together(start: Path, corpus: Corpus) -> None:
+    """From every training picture that is like a portrait: here the front view and the two beside the rig."""
+    model, data = opened(start).eval(), corpus.train
+    net, learned = model.encoder.headnet, model.encoder.landmark_errors
+    assert net is not None
+    assert learned is not None
+    side, found = model.config.encoder.image_size, []
+    for view in (0, 8, 9):
+        pictures = data.pictures[:, view, ..., :3].permute(0, 3, 1, 2).float() / 255
+        said, _ = net.read(torch.nn.functional.interpolate(pictures, (side, side), mode="area"))
+        points = data.means[data.geometry][:, net.landmark_rows].float()
+        local = points @ data.viewmats[:, view, :3, :3].mT + data.viewmats[:, view, None, :3, 3]
+        truth = 0.5 + FOCAL * local[..., :2] / local[..., 2:]
+        found.append((said.landmarks - truth) / said.spread.clamp_min(0.003)[..., None])
+    expected = LandmarkErrors(net.config.landmarks)
+    expected.fill(torch.cat(found))
+    torch.testing.assert_close(learned.whitening, expected.whitening, rtol=1e-2, atol=1e-3)
+    assert (learned.whitening - LandmarkErrors(net.config.landmarks).whitening).abs().max() > 0.01
 
 
 def test_a_stage_goes_on_exactly_where_it_was_stopped(start: Path, corpus: Corpus, tmp_path: Path) -> None:

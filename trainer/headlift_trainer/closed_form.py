@@ -1,4 +1,5 @@
-"""What is filled without gradients: the linear codes of whole heads, and the encoder's first guess of them.
+"""What is filled without gradients: the linear codes of whole heads, the encoder's first guess of them, and how far
+HeadNet's landmarks are to be believed.
 
 The guess is ridge regression on random features of thumbnails, and on what HeadNet says where the model has one.
 
@@ -15,14 +16,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
+from headlift.model.landmark_fit import landmark_errors
 from headlift.model.perchead import PercHead
 from headlift.model.template import Region
 from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads
 from headlift_trainer.head_code import LinearCode, fit_linear_code
+from headlift_trainer.headnet.figures import project
 from headlift_trainer.step import HeadCodes, crop_cameras
+from headlift_trainer.synthetic.views import INPUT_VIEWS, RIG_DEG
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32
+_FRONT = 0  # view of the rig
 _FACE_WEIGHT = 2.0  # of the face's shape against the hair's in the geometry code: hair moves by centimetres
 
 
@@ -125,6 +130,32 @@ def fit_thumbnail_head(
     if head.error is not None:
         head.error.copy_(error.square().mean(0).sqrt())
     return float(1 - error.square().mean() / (answer[kept:] - answer[kept:].mean(0)).square().mean())
+
+
+@torch.no_grad()
+def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) -> None:
+    """Fill the model's landmark errors from the pictures that are like portraits; its HeadNet must be in place.
+
+    Pictures as they are, of fits that preprocessing hands on: with crops that are off and occluders among them the fit
+    trusts landmarks too little (measured; see MODEL_CARD.md).
+
+    Args:
+        samples: n, at most; heads and views are taken evenly.
+    """
+    net, errors = model.encoder.headnet, model.encoder.landmark_errors
+    if net is None or errors is None:
+        raise ValueError(f"The model {model.config.name!r} has no HeadNet; set encoder.headnet.")
+    portraits = torch.tensor([_FRONT, *range(len(RIG_DEG), len(RIG_DEG) + INPUT_VIEWS)])
+    portraits = portraits[portraits < data.pictures.shape[1]]
+    every = torch.cartesian_prod(portraits, torch.arange(len(data)))
+    every = every[:: -(-len(every) // samples)]
+    found = []
+    for part in tqdm(torch.split(every, _BATCH), desc="landmark errors", unit="batch"):
+        batch = data.batch(part[:, 1], part[:, 0])
+        said, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        truth, _ = project(batch.means[:, net.landmark_rows].float(), batch.viewmats)
+        found.append(landmark_errors(said.landmarks, said.spread, truth))
+    errors.fill(torch.cat(found))
 
 
 def split(data: SyntheticHeads) -> tuple[Tensor, Tensor]:

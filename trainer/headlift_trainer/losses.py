@@ -14,6 +14,7 @@ from headlift.model.types import FOCAL
 from headlift_trainer.metrics import ssim
 
 _ALLOWED = 0.99  # of the plain picture's squared error is what sharpening may leave
+_BROAD = 15  # pixels; what is that wide is no detail
 
 
 def anchor_loss(means: Tensor, colors: Tensor, target_means: Tensor, target_colors: Tensor, seen: Tensor) -> Tensor:
@@ -65,7 +66,8 @@ def sharpness_loss(sharp: Tensor, plain: Tensor, target: Tensor) -> Tensor:
 
     The first asks for as much detail as the truth has without asking where exactly it lies, which is what a sharpener
     can know. Squared error counts only as far as it exceeds that of the plain picture: it would otherwise ask for blur,
-    the best answer to a detail whose place is unknown (Blau and Michaeli, CVPR 2018).
+    the best answer to a detail whose place is unknown (Blau and Michaeli, CVPR 2018). What is broad stays as it was: to
+    mend colours would pay, in squared error, for detail that is nowhere, a grid on the skin or a ring round the head.
 
     Args:
         sharp, plain, target: Pictures [C, 3, H, W] in 0..1: sharpened, as rendered, and true.
@@ -79,7 +81,12 @@ def sharpness_loss(sharp: Tensor, plain: Tensor, target: Tensor) -> Tensor:
         return (x - target).square().flatten(1).mean(1)
 
     added = F.relu(error(sharp) - error(plain) * _ALLOWED).mean()
-    return 200 * added + F.l1_loss(detail(sharp, 3), detail(target, 3)) + F.l1_loss(detail(sharp, 7), detail(target, 7))
+    moved = F.avg_pool2d(sharp - plain, _BROAD, 1, _BROAD // 2, count_include_pad=False).square().mean()
+    return (
+        200 * (added + moved)
+        + F.l1_loss(detail(sharp, 3), detail(target, 3))
+        + F.l1_loss(detail(sharp, 7), detail(target, 7))
+    )
 
 
 def token_loss(network: HeadNet, pictures: Tensor, target: Tensor, size: int) -> Tensor:

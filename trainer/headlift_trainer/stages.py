@@ -24,7 +24,7 @@ from headlift.model.headnet import load_headnet
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.template import Template
-from headlift_trainer.closed_form import face_weight, fill_head_code, fit_thumbnail_head
+from headlift_trainer.closed_form import face_weight, fill_head_code, fit_landmark_errors, fit_thumbnail_head
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.in_memory import evaluate
 from headlift_trainer.head_code import LinearCode
@@ -38,6 +38,7 @@ SHARPENED = 6  # pictures in a batch of the sharpener
 _RENDERED_VIEWS = 4  # of each head
 _RENDERED_HEADS = 600  # at most; 1 GB at 256 px
 _SHOWN = 4
+_LANDMARK_SAMPLES = 4096  # of HeadNet's errors: a dozen for each of their numbers
 _ORIGINS = {
     "makehuman": "MakeHuman's assets (CC0 1.0)",
     "ict": "ICT-FaceKit (MIT)",
@@ -66,6 +67,8 @@ def closed_forms(config: TrainConfig, corpus: Corpus, headnet: Path) -> tuple[Pe
     if model.encoder.headnet is not None:
         model.encoder.headnet.load_state_dict(load_headnet(headnet).state_dict())
     figures: dict[str, float] = {}
+    if model.encoder.landmark_errors is not None:
+        fit_landmark_errors(model, corpus.train, samples=min(config.thumbnails, _LANDMARK_SAMPLES))
     if model.encoder.thumbnail_head is not None:
         weights = input_weights(corpus.train.pictures.shape[1])
         explained = fit_thumbnail_head(model, codes, corpus.train, weights, samples=config.thumbnails, seed=config.seed)

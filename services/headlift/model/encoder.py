@@ -22,6 +22,7 @@ from headlift.errors import MissingWeightsError
 from headlift.model.cameras import FRONTAL_POSE, POSE_DIM, cameras_from_pose
 from headlift.model.config import EncoderConfig, HeadNetConfig
 from headlift.model.headnet import HeadNet, HeadNetOutput
+from headlift.model.landmark_fit import LandmarkErrors
 from headlift.model.layers import Mlp, SelfAttentionBlock, full_precision, sine_positions, zero_init
 from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, ImageTokens
@@ -176,6 +177,7 @@ class ImageEncoder(nn.Module):
         self._backbone = (backbone,)  # a tuple hides it from nn.Module's registration
         self.vit = VitBranch(config)
         self.headnet = HeadNet(config.headnet).requires_grad_(False) if config.headnet is not None else None
+        self.landmark_errors = LandmarkErrors(config.headnet.landmarks) if config.headnet is not None else None
         self.fuse = Mlp(config.backbone_dim + config.dim, config.fusion_dim, config.fusion_dim)
         self.code_rank = code_rank
         estimates = config.estimates_camera or code_rank > 0

@@ -3,7 +3,9 @@
 A Gauss-Newton fit of the camera and the geometry half of the head code to 2D landmarks, each trusted as far as HeadNet
 trusts it, with the encoder's first guess of both as the prior (compare Wood et al., "3D Face Reconstruction with
 Dense Landmarks", ECCV 2022). Ours; a few milliseconds. It matters more than anything that a small network can learn:
-a camera that is right by a degree lets every Gaussian find its own pixel.
+a camera that is right by a degree lets every Gaussian find its own pixel. HeadNet's landmarks err together (a jaw that
+is seen too far left takes its neighbours along), so the fit is one of generalised least squares (Aitken, 1935), and it
+says how sure it is of what: the outline then decides what landmarks leave open.
 
 Legend: B batch, L landmarks, K geometry code numbers.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
 from headlift.model.layers import full_precision
@@ -22,8 +24,11 @@ from headlift.model.types import FOCAL, Cameras
 _STEPS = 10
 _LEAST_SPREAD = 0.003  # share of the picture's side; nobody sees better than that
 _OUTLIER = 3.0  # landmarks further off than this many spreads count less and less (Cauchy)
-_AS_ONE = 6.0  # errors of neighbouring landmarks agree: this many count as one independent sighting
+_AS_ONE = 6.0  # errors of neighbouring landmarks agree: where it is not known how, this many count as one sighting
 _DAMPING = 1e-4
+_LOST = 10.0  # spreads; how much further off a landmark is says nothing of usual errors
+_INDEPENDENT = 0.3  # share of the covariance that is taken to be every number's own: samples are few
+_WIDER = 2.0  # variance on people who are new to HeadNet, over that on those it was trained with
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,45 @@ class LandmarkShape:
 
     mean: Tensor  # [L, 3] m
     basis: Tensor  # [K, L, 3] m
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """Cameras and geometry codes, and how far they are known."""
+
+    pose: Tensor  # [B, 9]
+    code: Tensor  # [B, K]
+    precision: Tensor  # [B, 6 + K, 6 + K] inverse covariance of turn (rad), shift (m; both in the camera) and code
+
+
+class LandmarkErrors(nn.Module):
+    """How HeadNet's landmarks err together, in units of their spreads. Until ``fill``: alike, and each for itself."""
+
+    def __init__(self, landmarks: int) -> None:
+        super().__init__()
+        self.whitening: Tensor  # its rows see independent errors of variance 1
+        self.register_buffer("whitening", torch.eye(2 * landmarks) / _AS_ONE**0.5)
+        self.register_load_state_dict_pre_hook(_absent_in_older_files)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def fill(self, errors: Tensor) -> None:
+        """From samples [n, L, 2] of (seen - true) / spread."""
+        flat = errors.flatten(1).double().clamp(-_LOST, _LOST)
+        covariance = flat.T @ flat / len(flat)  # about zero: what is off on average differs from side to side
+        covariance += _INDEPENDENT * (torch.diag(covariance.diagonal()) - covariance)
+        covariance += 1e-6 * torch.eye(len(covariance))
+        self.whitening.copy_(torch.linalg.inv(torch.linalg.cholesky(_WIDER * covariance)))
+
+
+def _absent_in_older_files(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Hook: what was trained before errors were kept goes on without them."""
+    for name, value in module.named_buffers():
+        state.setdefault(prefix + name, value.clone())
+
+
+def landmark_errors(landmarks: Tensor, spread: Tensor, truth: Tensor) -> Tensor:
+    """Of landmarks [B, L, 2] with these spreads [B, L]: (seen - true) / spread, [B, L, 2]."""
+    return (landmarks - truth).float() / spread.float().clamp_min(_LEAST_SPREAD)[..., None]
 
 
 @torch.no_grad()
@@ -44,42 +88,53 @@ def fit_landmarks(
     doubt: Tensor,  # [K] standard error of the guess of the code
     pose_doubt: Tensor | None = None,  # [9] of the guess of the pose; None: it is only where the search begins
     *,
+    errors: LandmarkErrors | None = None,  # None: nothing is known of how they agree
     fixed_camera: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """What agrees with both landmarks and first guess: pose [B, 9] and geometry code [B, K].
-
-    With a fixed camera only the code moves.
-    """
+) -> HeadFit:
+    """What agrees with both landmarks and first guess. With a fixed camera only the code moves."""
     with full_precision(landmarks.device):
+        errors = LandmarkErrors(landmarks.shape[1]).to(landmarks.device) if errors is None else errors
         matrix = cameras_from_pose(pose.float(), 1).viewmats
         rotation, translation = first_rotation, first_translation = matrix[:, :3, :3], matrix[:, :3, 3]
         start, now = code.float(), code.float()
-        trust = 1 / spread.float().clamp_min(_LEAST_SPREAD).square() / _AS_ONE
+        trust = 1 / spread.float().clamp_min(_LEAST_SPREAD)[..., None]
         prior = 1 / doubt.float().clamp_min(0.02).square()
         held = _camera_trust(pose_doubt, translation)
-        for _ in range(_STEPS):
+        for step_number in range(_STEPS + 1):
             jacobian, residual = _linearised(landmarks.float(), shape, rotation, translation, now)
-            off = residual.square().sum(-1) * trust * _AS_ONE
-            weight = (trust / (1 + off / _OUTLIER**2))[..., None, None]  # [B, L, 1, 1]
-            normal = (jacobian.mT @ (weight * jacobian)).sum(1)  # [B, 6 + K, 6 + K]
-            gradient = (jacobian.mT @ (weight * residual[..., None])).sum(1)[..., 0]
-            turned = _turn(first_rotation @ rotation.mT)
-            normal += torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
-            gradient[:, :3] += held[:, :3] * turned
+            residual = residual * trust
+            weight = trust / (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).sqrt()
+            seen = errors.whitening @ (weight[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
+            off = errors.whitening @ (weight / trust * residual).flatten(1)[..., None]
+            precision = seen.mT @ seen + torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
+            precision += _DAMPING * torch.diag_embed(precision.diagonal(dim1=1, dim2=2) + 1.0)
+            if step_number == _STEPS:
+                break
+            gradient = (seen.mT @ off)[..., 0]
+            gradient[:, :3] += held[:, :3] * _turn(first_rotation @ rotation.mT)
             gradient[:, 3:6] += held[:, 3:] * (first_translation - translation)
             gradient[:, 6:] += prior * (start - now)
-            normal += _DAMPING * torch.diag_embed(normal.diagonal(dim1=1, dim2=2) + 1.0)
             if fixed_camera:
-                now = now + torch.linalg.solve(normal[:, 6:, 6:], gradient[:, 6:])
+                now = now + torch.linalg.solve(precision[:, 6:, 6:], gradient[:, 6:])
                 continue
-            step = torch.linalg.solve(normal, gradient)
-            rotation = torch.linalg.matrix_exp(_cross(step[:, :3].clamp(-0.5, 0.5))) @ rotation
-            translation = translation + step[:, 3:6].clamp(-0.3, 0.3)
-            translation = torch.cat([translation[:, :2], translation[:, 2:].clamp_min(0.3)], 1)
+            step = torch.linalg.solve(precision, gradient)
+            rotation, translation = moved_camera(rotation, translation, step[:, :3].clamp(-0.5, 0.5), step[:, 3:6])
             now = (now + step[:, 6:]).clamp(-5, 5)
-        matrix = torch.cat([rotation, translation[..., None]], -1)
-        matrix = torch.cat([matrix, matrix.new_tensor([0.0, 0, 0, 1]).expand(len(matrix), 1, 4)], 1)
-        return pose_from_cameras(Cameras(matrix, torch.eye(3).to(matrix).expand(len(matrix), 3, 3), 1, 1)), now
+        return HeadFit(pose_of(rotation, translation), now, precision)
+
+
+def moved_camera(rotation: Tensor, translation: Tensor, turn: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations [B, 3, 3] turned by [B, 3] rad about the camera's axes, translations [B, 3] shifted by [B, 3] m."""
+    translation = translation + shift.clamp(-0.3, 0.3)
+    nearest = translation[:, 2:].clamp_min(0.3)  # a head is never in the camera
+    return torch.linalg.matrix_exp(_cross(turn)) @ rotation, torch.cat([translation[:, :2], nearest], 1)
+
+
+def pose_of(rotation: Tensor, translation: Tensor) -> Tensor:
+    """Pose numbers [B, 9] of world-to-camera rotations [B, 3, 3] and translations [B, 3] m."""
+    matrix = torch.cat([rotation, translation[..., None]], -1)
+    matrix = torch.cat([matrix, matrix.new_tensor([0.0, 0, 0, 1]).expand(len(matrix), 1, 4)], 1)
+    return pose_from_cameras(Cameras(matrix, torch.eye(3).to(matrix).expand(len(matrix), 3, 3), 1, 1))
 
 
 def _camera_trust(pose_doubt: Tensor | None, translation: Tensor) -> Tensor:

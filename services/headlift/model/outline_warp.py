@@ -19,12 +19,13 @@ from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.layers import full_precision
-from headlift.model.silhouette_fit import OPACITY, PIXEL_VARIANCE, SIDE, ThinnedHead, outlines
+from headlift.model.silhouette_fit import NOISE, OPACITY, SIDE, ThinnedHead, outlines
 from headlift.model.splat import rasterize
 from headlift.model.template import Region
 from headlift.model.types import FOCAL, Gaussians
 
 _RATE = 0.01  # of a step, share of the picture's side
+_PIXELS_AS_ONE = 360.0  # neighbouring pixels err together: this many count as one observation
 _SLOPE = 0.06  # standard difference of neighbouring cells' shifts, share of the picture's side
 _FURTHEST = 0.1  # standard shift, likewise
 _SCALES = 0.85  # of the thinned head's discs: its outline lies where the decoded head's does
@@ -126,7 +127,7 @@ def _fit_one(
     for _ in range(steps):
         moved = warped(head.means[None], warp, free, camera.viewmats)[0]
         drawn = rasterize(replace(head, means=moved), camera).alpha[0]
-        pixels = ((drawn - target) * judged).square().sum() / PIXEL_VARIANCE
+        pixels = ((drawn - target) * judged).square().sum() / (_PIXELS_AS_ONE * NOISE**2)
         steep = (warp.diff(dim=-1).square().sum() + warp.diff(dim=-2).square().sum()) / (2 * _SLOPE) ** 2
         far = warp.square().sum() / (2 * _FURTHEST) ** 2
         (warp.grad,) = torch.autograd.grad(pixels + steep + far, warp)

@@ -131,15 +131,15 @@ class PercHead(nn.Module):
             self.decoder.anchors[rows] + head_code.mean_offsets[rows], head_code.geometry_basis[:, rows]
         )
         start = pose_from_cameras(tokens.camera)
-        pose, geometry = fit_landmarks(
+        fit = fit_landmarks(
             sight.landmarks, sight.spread, shape, start, tokens.code[:, :rank], first.error[:rank],
-            first.error[-POSE_DIM:], fixed_camera=given,
+            first.error[-POSE_DIM:], errors=self.encoder.landmark_errors, fixed_camera=given,
         )  # fmt: skip
-        warp = None
+        pose, geometry, warp = fit.pose, fit.code, None
         if steps and tokens.pixels is not None:
             alpha, thin, cells = tokens.pixels[:, 3:], self._thinned(), self.config.decoder.warp_cells
-            doubt, free = first.error[:rank], self.decoder.free
-            geometry = fit_silhouette(alpha, thin, shape, pose, geometry, doubt, steps=steps, known=known)
+            pose, geometry = fit_silhouette(alpha, thin, fit, steps=steps, known=known, fixed_camera=given)
+            free = self.decoder.free
             if free is not None:
                 warp = fit_warp(alpha, thin, free[::THINNING], pose, geometry, cells=cells, steps=steps, known=known)
         code = torch.cat([geometry, tokens.code[:, rank:]], -1)

@@ -1,11 +1,12 @@
-"""Hair from its outline: the head code moved until the head fills the matte.
+"""Hair from its outline: camera and head code moved until the head fills the matte.
 
 Landmarks hold the face and say nothing about the hair, whose volume no small network guesses well; but the matte shows
-where it ends. A few gradient steps on the geometry code, through the splatting of a thinned head, make the two outlines
-meet. The code is of whole heads, so what the outline says of the hair also reaches its hidden side. Analysis by
-synthesis, as with morphable models (Blanz and Vetter, SIGGRAPH 1999); ours.
+where it ends. A few gradient steps on what landmarks leave open, through the splatting of a thinned head, make the two
+outlines meet. The code is of whole heads, so what the outline says of the hair also reaches its hidden side, and an
+outline that no head fills says that the camera stands elsewhere. Analysis by synthesis, as with morphable models
+(Blanz and Vetter, SIGGRAPH 1999); ours.
 
-Legend: B batch, n thinned anchors, L landmarks, K geometry code numbers, S working side.
+Legend: B batch, n thinned anchors, K geometry code numbers, S working side.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
-from headlift.model.landmark_fit import LandmarkShape
+from headlift.model.landmark_fit import HeadFit, moved_camera, pose_of
 from headlift.model.layers import full_precision
 from headlift.model.splat import rasterize
-from headlift.model.types import FOCAL, Gaussians
+from headlift.model.types import Gaussians
 
 THINNING = 4  # every how many-th anchor takes part
 SIDE = 128  # pixels; with fewer, what the rasteriser adds to each disc counts as hair
-_RATE = 0.2  # of a step, in standard errors of the code
-_PIXELS_AS_ONE = 360.0  # neighbouring pixels err together: this many count as one observation
-_NOISE = 0.25  # standard error of a pixel's opacity
-PIXEL_VARIANCE = _PIXELS_AS_ONE * _NOISE**2
-_HOLD = 0.004  # share of the picture's side by which landmarks may leave their place
-_LEAST_DOUBT, _FURTHEST = 0.05, 3.0  # of a code number: its least standard error; how many of them it may move
+_RATE = 0.2  # of a step, in standard errors
+_PIXELS_AS_ONE = 30.0  # neighbouring pixels err together: this many count as one observation
+NOISE = 0.25  # standard error of a pixel's opacity
+_FURTHEST = 3.0  # how many standard errors the fit may move
 OPACITY = 0.9
 
 
@@ -51,48 +50,64 @@ class ThinnedHead:
 def fit_silhouette(
     alpha: Tensor,  # [B, 1, S', S'] 0..1, the matte
     head: ThinnedHead,
-    landmarks: LandmarkShape,
-    pose: Tensor,  # [B, 9], kept
-    code: Tensor,  # [B, K] first guess
-    doubt: Tensor,  # [K] standard error of the guess
+    fit: HeadFit,  # to landmarks
     *,
     steps: int,
     known: Tensor | None = None,  # [B, 1, S', S'], 1 where the portrait shows its photograph, 0 past its borders
-) -> Tensor:
-    """The geometry code [B, K] that also explains the matte.
+    fixed_camera: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The pose [B, 9] and the geometry code [B, K] that also explain the matte.
 
-    Code numbers move by at most three standard errors, and landmarks hardly move in the picture.
+    They move by at most three standard errors along each axis of what the landmarks leave open.
     """
-    with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
+    with full_precision(fit.code.device), torch.inference_mode(False), torch.enable_grad():
         target, judged = outlines(alpha, known)
-        scale = doubt.float().clamp_min(_LEAST_DOUBT).clone()
+        # Clones: what inference mode made cannot take part in gradients.
+        head = ThinnedHead(head.mean.clone(), head.basis.clone(), head.quats.clone(), head.scales.clone())
+        pose, code, spread = fit.pose.float().clone(), fit.code.float().clone(), _spread(fit.precision, fixed_camera)
         rows = [
-            _fit_one(target[i], judged[i], head, landmarks, pose[i : i + 1].float().clone(), guess, scale, steps)
-            for i, guess in enumerate(code.float().clone())
+            _fit_one(target[i], judged[i], head, pose[i : i + 1], code[i], spread[i], steps) for i in range(len(code))
         ]
-    return torch.stack(rows)
+    poses, codes = zip(*rows, strict=True)
+    return (fit.pose if fixed_camera else torch.cat(poses)), torch.stack(codes)
+
+
+def _spread(precision: Tensor, fixed_camera: bool) -> Tensor:
+    """Matrices that make independent numbers of variance 1 into changes with these precisions [B, 6 + K, 6 + K]."""
+    first = 6 if fixed_camera else 0
+    spread = torch.zeros_like(precision)
+    spread[:, first:, first:] = torch.linalg.inv(torch.linalg.cholesky(precision[:, first:, first:])).mT
+    return spread
 
 
 def _fit_one(
-    target: Tensor, judged: Tensor, head: ThinnedHead, landmarks: LandmarkShape, pose: Tensor, code: Tensor,
-    doubt: Tensor, steps: int,
-) -> Tensor:  # fmt: skip
-    """One code [K]: Adam, in units of its standard errors."""
+    target: Tensor, judged: Tensor, head: ThinnedHead, pose: Tensor, code: Tensor, spread: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """One pose [1, 9] and one code [K]: Adam, in standard errors of the fit to landmarks."""
     camera = cameras_from_pose(pose, SIDE).detach()
     opacities, colors = torch.full_like(head.mean[:, 0], OPACITY), torch.ones_like(head.mean)
-    held = _places(camera.viewmats[0], landmarks, code)
-    moved = torch.zeros_like(code, requires_grad=True)
+    moved = torch.zeros_like(spread[0], requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=_RATE, betas=(0.8, 0.95))
+    rotation, translation = camera.viewmats[:, :3, :3], camera.viewmats[:, :3, 3]
+
+    def now() -> tuple[Tensor, Tensor, Tensor]:
+        change = spread @ moved
+        turned, there = moved_camera(rotation, translation, change[None, :3], change[None, 3:6])
+        return turned, there, code + change[6:]
+
     for _ in range(steps):
-        now = code + moved * doubt
-        drawn = rasterize(Gaussians(head.means(now), head.quats, head.scales, opacities, colors), camera).alpha[0]
-        pixels = ((drawn - target) * judged).square().sum() / PIXEL_VARIANCE
-        off = (_places(camera.viewmats[0], landmarks, now) - held).square().sum() / _HOLD**2 / len(held)
-        (moved.grad,) = torch.autograd.grad(pixels + off + moved.square().sum(), moved)
+        turned, there, shape = now()
+        # The head moves and the camera stays: to the outline it is the same.
+        means = (head.means(shape) @ turned[0].mT + there - translation) @ rotation[0]
+        drawn = rasterize(Gaussians(means, head.quats, head.scales, opacities, colors), camera).alpha[0]
+        pixels = ((drawn - target) * judged).square().sum() / (_PIXELS_AS_ONE * NOISE**2)
+        (moved.grad,) = torch.autograd.grad(pixels + moved.square().sum(), moved)
         optimizer.step()
         with torch.no_grad():
             moved.clamp_(-_FURTHEST, _FURTHEST)
-    return (code + moved * doubt).detach()
+    with torch.no_grad():
+        turned, there, shape = now()
+        return pose_of(turned, there), shape
 
 
 def outlines(alpha: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -107,10 +122,3 @@ def outlines(alpha: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
     if known is None:
         return target, judged
     return target, judged * (F.interpolate(known.float(), (SIDE, SIDE), mode="area") > 0.99)
-
-
-def _places(matrix: Tensor, landmarks: LandmarkShape, code: Tensor) -> Tensor:
-    """Where the landmarks of a code [K] lie in the picture, [L, 2] in 0..1."""
-    points = landmarks.mean + torch.einsum("k,kld->ld", code, landmarks.basis)
-    x, y, z = (points @ matrix[:3, :3].mT + matrix[:3, 3]).unbind(-1)
-    return 0.5 + FOCAL * torch.stack([x, y], -1) / z.clamp_min(0.05)[:, None]

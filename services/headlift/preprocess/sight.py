@@ -124,11 +124,11 @@ class HeadSight:
     def _understood(self, said: HeadNetOutput, frames: Sequence[F64]) -> list[Sighting]:
         """Answers with a camera fitted to their landmarks."""
         count, rank = len(frames), len(self._shape.basis)
-        pose, code = fit_landmarks(
+        fit = fit_landmarks(
             said.landmarks, said.spread, self._shape, said.pose, torch.zeros(count, rank), torch.ones(rank)
         )
-        cameras = cameras_from_pose(pose, 1)
-        shape = self._shape.mean + torch.einsum("bk,kld->bld", code, self._shape.basis)
+        cameras = cameras_from_pose(fit.pose, 1)
+        shape = self._shape.mean + torch.einsum("bk,kld->bld", fit.code, self._shape.basis)
         residual = torch.linalg.vector_norm(project(shape, cameras) - said.landmarks, dim=-1).mean(1)
         points = project(torch.from_numpy(FIVE_POINTS).float().expand(count, -1, -1), cameras).double().numpy()
         parsing, alpha = said.parsing.softmax(1), said.alpha.sigmoid()
