@@ -42,7 +42,7 @@ def test_psnr_of_a_tenth_off_is_twenty_decibels() -> None:
 def test_sharpening_pays_for_moving_what_is_broad_and_not_for_steeper_edges() -> None:
     """A plain picture is a blurred edge; its brightness mended everywhere is no sharpening, a steeper edge is."""
     x = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
-    truth, plain, steeper = ((x * k).sigmoid() for k in (40.0, 8.0, 20.0))
+    truth, plain, steeper = ((x * k).sigmoid() for k in (80.0, 40.0, 60.0))
     at_rest = float(sharpness_loss(plain, plain, truth))
     assert float(sharpness_loss(steeper, plain, truth)) < at_rest
     darker = truth * 0.8
