@@ -63,7 +63,7 @@ class LandmarkErrors(nn.Module):
         flat = errors.flatten(1).double().clamp(-_LOST, _LOST)
         covariance = flat.T @ flat / len(flat)  # about zero: what is off on average differs from side to side
         covariance += _INDEPENDENT * (torch.diag(covariance.diagonal()) - covariance)
-        covariance += 1e-6 * torch.eye(len(covariance))
+        covariance.diagonal().add_(1e-6)  # landmarks that never err
         self.whitening.copy_(torch.linalg.inv(torch.linalg.cholesky(_WIDER * covariance)))
 
 
@@ -97,15 +97,15 @@ def fit_landmarks(
         matrix = cameras_from_pose(pose.float(), 1).viewmats
         rotation, translation = first_rotation, first_translation = matrix[:, :3, :3], matrix[:, :3, 3]
         start, now = code.float(), code.float()
-        trust = 1 / spread.float().clamp_min(_LEAST_SPREAD)[..., None]
+        trust = 1 / spread.float().clamp_min(_LEAST_SPREAD)[..., None]  # [B, L, 1]
         prior = 1 / doubt.float().clamp_min(0.02).square()
         held = _camera_trust(pose_doubt, translation)
         for step_number in range(_STEPS + 1):
             jacobian, residual = _linearised(landmarks.float(), shape, rotation, translation, now)
-            residual = residual * trust
-            weight = trust / (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).sqrt()
-            seen = errors.whitening @ (weight[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
-            off = errors.whitening @ (weight / trust * residual).flatten(1)[..., None]
+            jacobian, residual = trust[..., None] * jacobian, trust * residual  # in spreads
+            belief = (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).rsqrt()  # [B, L, 1]
+            seen = errors.whitening @ (belief[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
+            off = errors.whitening @ (belief * residual).flatten(1)[..., None]  # [B, 2 L, 1]
             precision = seen.mT @ seen + torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
             precision += _DAMPING * torch.diag_embed(precision.diagonal(dim1=1, dim2=2) + 1.0)
             if step_number == _STEPS:
