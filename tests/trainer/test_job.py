@@ -66,7 +66,10 @@ class Line:
 
     def note(self, notes: Path, share: Share) -> None:
         notes.mkdir(exist_ok=True)
-        (notes / f"{os.getpid()}.txt").write_text(f"{share.rank}/{share.world_size}")
+        if self.calls == 1:  # whole or not at all: a worker may be killed at any moment
+            whole = notes / f"{os.getpid()}.part"
+            whole.write_text(f"{share.rank}/{share.world_size}")
+            whole.rename(whole.with_suffix(".txt"))
         if share.rank == 1 and self.calls == self.kill_at and not (notes / "killed").exists():
             (notes / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
