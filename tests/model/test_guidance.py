@@ -151,8 +151,8 @@ def test_a_picture_recolours_what_faces_it_and_may_show_what_it_shows() -> None:
     may_be_skin[:, Shown.SKIN] = 1.0
     towards = facing(camera, points, normals)[0, :, 0]
     trust = recolor_trust(skin, camera, points[0], normals, may_be_skin)
-    assert trust[towards > 0.3].min() == 1
-    assert trust[towards < 0].max() == 0
-    between = trust[(towards > 0.1) & (towards < 0.2)]
+    assert trust[towards > 0.7].min() == 1
+    assert trust[towards < 0.3].max() == 0
+    between = trust[(towards > 0.45) & (towards < 0.55)]
     assert 0.3 < between.min() < between.max() < 0.7
     assert recolor_trust(skin, camera, points[0], normals, 1 - may_be_skin).max() == 0  # hair, say

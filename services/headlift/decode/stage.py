@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from headlift.model.guidance import recolor_trust
 from headlift.model.perchead import PercHead
+from headlift.model.tone import toned
 from headlift.model.types import Gaussians, ImageTokens
 
 
@@ -22,10 +25,10 @@ class Decode:
         return next(self._model.parameters()).device
 
     def __call__(self, tokens: ImageTokens) -> Gaussians:
-        """The head of the first (and only) portrait in ``tokens``."""
+        """The head of the first (and only) portrait in ``tokens``, in its tone if it has but one."""
         with torch.no_grad():
             head: Gaussians = self._model.decode(tokens)[0]
-        return head
+        return head if tokens.pixels is None else replace(head, colors=toned(head.colors, tokens.pixels))
 
     def trust(self, tokens: ImageTokens, head: Gaussians) -> Tensor | None:
         """How far the portrait may recolour each Gaussian where it shows, [N] in 0..1.

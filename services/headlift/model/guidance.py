@@ -221,8 +221,8 @@ def hair_color(pixels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
 def recolor_trust(parsing: Tensor, camera: Cameras, points: Tensor, normals: Tensor, fits: Tensor) -> Tensor:
     """How far a picture may recolour points where it shows, [N] in 0..1.
 
-    Nothing where it shows what a point cannot be, and nothing where the surface turns away: what grazes the outline
-    would be smeared along the side of the head.
+    Nothing where it shows what a point cannot be, and nothing where the surface turns away: what grazes the outline, a
+    rim of light or of background, would be smeared along the side of the head.
 
     Args:
         parsing: [1, 6, h, h] what the picture shows.
@@ -232,4 +232,4 @@ def recolor_trust(parsing: Tensor, camera: Cameras, points: Tensor, normals: Ten
     uv, _ = project(camera, points[None])
     shown = sample(parsing.float(), uv)[0]
     faces = facing(camera, points[None], normals)[0, :, 0]
-    return _ramp((shown * fits).sum(-1), 0.25, 0.6) * _ramp(faces, 0.0, 0.3)
+    return _ramp((shown * fits).sum(-1), 0.25, 0.6) * _ramp(faces, 0.3, 0.7)
