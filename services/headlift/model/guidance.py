@@ -27,6 +27,7 @@ _SEEN_M, _HIDDEN_M = 0.008, 0.012  # this far behind the nearest surface a point
 _REACH_M = 0.0045  # and where a surface slopes, as far again as it falls over the cells that a point is compared with
 _STEEPEST = 0.15  # least cosine to the camera that this goes by
 _NEAR_M = 0.05
+_TURNED_AWAY = 0.2, 0.55  # cosine to the camera up to which a pixel is not a point's own, and from which it is
 _SURE, _OPAQUE = 0.7, 0.9  # probability and alpha from which a pixel is surely hair
 _SIGHTING = 7  # numbers that describe a point in the picture: colour 3, alpha, facing, visible, weight
 _SHOWN = len(Shown)  # and what is shown there, for models that parse
@@ -46,8 +47,11 @@ class Sighting:
 
     @property
     def weight(self) -> Tensor:
-        """How far the pixel may be taken for the point's own colour, [B, n, 1] in 0..1."""
-        weight = self.visible * _ramp(self.facing, 0.1, 0.4) * _ramp(self.alpha, 0.6, 0.95)
+        """How far the pixel may be taken for the point's own colour, [B, n, 1] in 0..1.
+
+        Little where the surface turns away: there a camera that is a degree off finds the hair or the light behind.
+        """
+        weight = self.visible * _ramp(self.facing, *_TURNED_AWAY) * _ramp(self.alpha, 0.6, 0.95)
         return weight if self.fit is None else weight * self.fit
 
     @property
