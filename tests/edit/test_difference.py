@@ -76,6 +76,25 @@ def test_shape_and_color_can_be_held() -> None:
     assert not torch.equal(reshaped.means, parent.means)
 
 
+def test_what_turns_into_something_else_takes_its_color_and_what_is_dyed_keeps_its_grain() -> None:
+    parent, before = head(0), head(1)
+    dark = torch.full_like(before.colors, 0.2)
+    red, pale = dark + torch.tensor([0.15, 0.0, 0.0]), torch.full_like(dark, 0.85)
+    before = replace(before, colors=dark)
+
+    def made(shift: float, colors: torch.Tensor, *, shape: bool = True) -> torch.Tensor:
+        means = before.means + torch.tensor([0.0, 0.0, shift])
+        return apply_difference(parent, before, replace(before, means=means, colors=colors), shape=shape).colors
+
+    grain = made(0.0, red)
+    torch.testing.assert_close(grain, (parent.colors.logit() + red.logit() - dark.logit()).sigmoid(), atol=0.02, rtol=0)
+    torch.testing.assert_close(made(0.03, red), red)  # a collar that is now a lock
+    torch.testing.assert_close(made(0.01, pale), pale)  # hair that is now a scalp
+    assert torch.equal(made(0.0, pale), made(0.01, pale, shape=False))  # bleached, with its light and shade
+    assert made(0.0, pale).std(0).min() > 3 * pale.std(0).max() + 0.01
+    assert torch.equal(made(0.03, dark), parent.colors)  # it moved, and nobody spoke of its colour
+
+
 def test_any_heads_give_a_valid_head() -> None:
     for seed in range(5):
         apply_difference(head(seed), head(seed + 10), head(seed + 20)).validate()

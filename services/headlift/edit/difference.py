@@ -21,6 +21,9 @@ from headlift.model.types import Gaussians
 _MOVED_M = (0.0004, 0.0012)
 _RECOLORED = (0.15, 0.45)  # logits
 _EASED = (0.15, 0.4)  # logits of opacity
+# A Gaussian has turned into something else if it moved so far, or less far and is recoloured so much.
+_ELSEWHERE_M = (0.008, 0.025)
+_OFF_M, _OTHER_COLOR = (0.003, 0.008), (1.2, 2.8)
 _EDGE = 0.03  # colours are read as if they lay this far inside 0..1: logits of black and white have no end
 _FIRST = 1e-4
 
@@ -35,7 +38,7 @@ def apply_difference(
         before: What the editing model makes of the parent's map and look.
         after: Likewise of the new ones.
         shape: Whether places, sizes, turns and opacities may change.
-        color: Whether colours may.
+        color: Whether colours may. With both, what turns into something else takes the colour of ``after``.
 
     Raises:
         InvalidInputError: The heads have different numbers of Gaussians.
@@ -50,9 +53,10 @@ def apply_difference(
     means, quats, scales, opacities, colors = (
         parent.means, parent.quats, parent.scales, parent.opacities, parent.colors,
     )  # fmt: skip
+    moved = after.means - before.means
+    distance = moved.norm(dim=-1, keepdim=True)
     if shape:
-        moved = after.means - before.means
-        weight = _ramp(moved.norm(dim=-1, keepdim=True), *_MOVED_M)
+        weight = _ramp(distance, *_MOVED_M)
         means = means + weight * moved
         turn = multiply_quats(after.quats, before.quats * before.quats.new_tensor([1.0, -1, -1, -1]))
         turn = torch.where(turn[:, :1] < 0, -turn, turn)
@@ -65,8 +69,13 @@ def apply_difference(
         opacities = torch.where(eased == 0, opacities, (_logit(opacities, _FIRST) + eased).sigmoid())
     if color:
         change = _logit(after.colors, _EDGE) - _logit(before.colors, _EDGE)
-        weight = _ramp(change.abs().amax(-1, keepdim=True), *_RECOLORED)
-        colors = torch.where(weight == 0, colors, (_logit(colors, _EDGE) + weight * change).sigmoid())
+        most = change.abs().amax(-1, keepdim=True)
+        weight = _ramp(most, *_RECOLORED)
+        changed = (_logit(colors, _EDGE) + weight * change).sigmoid()
+        if shape:
+            other = _ramp(distance, *_OFF_M) * _ramp(most, *_OTHER_COLOR)
+            changed = torch.lerp(changed, after.colors, weight * torch.maximum(_ramp(distance, *_ELSEWHERE_M), other))
+        colors = torch.where(weight == 0, colors, changed)
     return Gaussians(means, quats, scales, opacities, colors)
 
 
