@@ -32,23 +32,30 @@ def test_the_error_of_equal_pictures_is_zero_over_every_background() -> None:
     alpha = torch.rand(1, 1, 33, 33, generator=g)
     rgb = torch.rand(1, 3, 33, 33, generator=g) * alpha
     views = RenderedViews(rgb, alpha, torch.zeros_like(alpha))
-    for background in (torch.zeros(3), torch.rand(3, generator=g)):
-        assert (
-            float(picture_error(views, rgb[0], alpha[0], torch.ones_like(alpha[0]), background, (1.0, 0.7, 0.5), 0.3))
-            == 0.0
-        )
-    assert (
-        float(picture_error(views, rgb[0] * 0.5, alpha[0], torch.ones_like(alpha[0]), torch.zeros(3), (1.0,), 0.3))
-        > 0.0
-    )
+    all_of_it = torch.ones_like(alpha[0])
+
+    def error(image: torch.Tensor, background: torch.Tensor) -> float:
+        weights = (1.0, 0.7, 0.5)
+        return float(picture_error(views, image, alpha[0], all_of_it, all_of_it, background, weights, 0.3))
+
+    assert error(rgb[0], torch.zeros(3)) == error(rgb[0], torch.rand(3, generator=g)) == 0.0
+    assert error(rgb[0] * 0.5, torch.zeros(3)) > 0.0
 
 
 def test_what_lies_past_the_photograph_costs_nothing() -> None:
     rgb, alpha = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
     views = RenderedViews(rgb, alpha, alpha)
-    known = torch.zeros(1, 16, 16)
+    known, everything = torch.zeros(1, 16, 16), torch.ones(1, 16, 16)
     known[:, :8] = 1
     image, matte = rgb[0].clone(), alpha[0].clone()
     image[:, 8:], matte[:, 8:] = 0, 0
-    assert float(picture_error(views, image, matte, known, torch.ones(3), (1.0,), 0.3)) == 0.0
-    assert float(picture_error(views, image, matte, torch.ones_like(known), torch.ones(3), (1.0,), 0.3)) > 0.0
+    assert float(picture_error(views, image, matte, known, everything, torch.ones(3), (1.0,), 0.3)) == 0.0
+    assert float(picture_error(views, image, matte, everything, everything, torch.ones(3), (1.0,), 0.3)) > 0.0
+
+
+def test_colors_that_are_not_believed_cost_nothing_and_outlines_do() -> None:
+    rgb, alpha = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
+    views = RenderedViews(rgb, alpha, alpha)
+    known, believed = torch.ones(1, 16, 16), torch.zeros(1, 16, 16)
+    assert float(picture_error(views, 1 - rgb[0], alpha[0], known, believed, torch.ones(3), (1.0,), 0.3)) == 0.0
+    assert float(picture_error(views, 1 - rgb[0], 1 - alpha[0], known, believed, torch.ones(3), (1.0,), 0.3)) > 0.01

@@ -18,6 +18,7 @@ from headlift.refine import RefineSettings
         {"final_share": 1.5},
         {"means_rate": float("nan")},
         {"alpha_weight": -0.1},
+        {"distrusted_weight": 1.1},
         {"max_growth": 0.5},
         {"max_offset": float("inf")},
         {"scale_weights": ()},

@@ -128,6 +128,30 @@ def test_the_number_of_threads_changes_no_bit_and_stays_what_it_was(case: Case) 
     assert equal(one.gaussians, three.gaussians)
 
 
+def test_what_may_not_be_recolored_is_not_and_nobody_overshoots_for_it(case: Case) -> None:
+    means = case.start.means
+    middle = (means[:, 0].abs() < 0.03).float()  # trusted; left and right are not
+    bright = case.portrait.image.clone()
+    sides = torch.ones(96, dtype=torch.bool)
+    sides[40:56] = False
+    bright[:, :, sides] = case.portrait.alpha[:, :, sides]  # what shows left and right is white
+
+    def colors(distrusted_weight: float) -> torch.Tensor:
+        still = dict.fromkeys(
+            ("means_rate", "scales_rate", "opacities_rate", "camera_turn_rate", "camera_shift_rate"), 0.0
+        )
+        settings = replace(SETTINGS, distrusted_weight=distrusted_weight, **still)
+        portrait = replace(case.portrait, image=bright)
+        return run(replace(case, portrait=portrait), settings, trust=middle).gaussians.colors
+
+    less, all_of_it = colors(0.1), colors(1.0)
+    changes = (less - case.start.colors).abs().mean(1)
+    assert changes[middle == 0].mean() < 0.3 * changes[middle == 1].mean()  # neighbours and mirror images draw a little
+    near = (middle == 1) & (means[:, 0].abs() > 0.02) & (means[:, 2] > means[:, 2].mean())
+    assert near.sum() > 20
+    assert less[near].mean() < all_of_it[near].mean() - 0.01
+
+
 def test_zero_steps_change_nothing(case: Case) -> None:
     result = run(case, RefineSettings(steps=0))
     assert result.gaussians is case.start

@@ -17,6 +17,7 @@ def picture_error(
     image: Tensor,
     alpha: Tensor,
     known: Tensor,
+    believed: Tensor,
     background: Tensor,
     weights: tuple[float, ...],
     alpha_weight: float,
@@ -30,12 +31,13 @@ def picture_error(
         image: [3,H,W] premultiplied target.
         alpha: [1,H,W] target.
         known: [1,H,W] 1 where the target counts, 0 past the photograph's border.
+        believed: [1,H,W] 0..1, how far its colours count.
         background: [3] colour in 0..1.
         weights: Of the error at full, half, quarter size and so on.
         alpha_weight: Of the error of alpha.
     """
     alpha_error = (views.alpha - alpha) * known
-    error = (views.rgb - image) * known - alpha_error * background[:, None, None]
+    error = ((views.rgb - image) * known - alpha_error * background[:, None, None]) * believed
     total = alpha_weight * alpha_error.abs().mean()
     for level, weight in enumerate(weights):
         if level:

@@ -89,6 +89,16 @@ def _torch_on_one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@torch.no_grad()
+def _believed(gaussians: Gaussians, trust: Tensor, camera: Cameras, least: float) -> Tensor:
+    """How far a picture's colours count where it shows Gaussians with this trust [N]: [1, H, W] in least..1.
+
+    Neighbours that may be recoloured would overshoot to make up for those that may not.
+    """
+    views = rasterize(replace(gaussians, colors=trust[:, None].expand(-1, 3).contiguous()), camera)
+    return torch.lerp((views.rgb[0, :1] / views.alpha[0].clamp_min(0.05)).clamp(0, 1), views.alpha.new_ones(()), least)
+
+
 class _Target:
     """The portrait at a working size."""
 
@@ -100,6 +110,7 @@ class _Target:
             for t in (portrait.image, portrait.alpha, portrait.known())
         )
         self.known = (known > 0.999).to(known)
+        self.believed = torch.ones_like(self.known)
 
 
 class Refine:
@@ -127,7 +138,7 @@ class Refine:
             camera: C = 1, the input view as estimated, at any size.
             topology: The template's graph on the N anchors.
             trust: [N] 0..1, how far the picture may recolour each Gaussian where it shows: a jaw must not take on the
-                collar that a slightly wrong camera puts before it. Places follow the picture all the same.
+                collar that a slightly wrong camera puts before it. Outlines follow the picture all the same.
             progress: Called before every step with (step, steps, loss); what it raises ends the refinement.
 
         Returns:
@@ -176,6 +187,8 @@ class Refine:
         seen = _seen(start, camera.resized(targets[0].size, targets[0].size))
         if trust is not None:
             seen = seen * trust
+            for target in targets:
+                target.believed = _believed(start, trust, camera.resized(target.size, target.size), s.distrusted_weight)
         hidden = (1 - seen) * seen[topology.mirror]
         roughness = Roughness(topology.neighbors)
         generator = torch.Generator().manual_seed(s.seed)
@@ -187,8 +200,9 @@ class Refine:
             views = rasterize(change.gaussians(), change.camera().resized(target.size, target.size))
             background = torch.rand(3, generator=generator).to(target.image)
             error = picture_error(
-                views, target.image, target.alpha, target.known, background, s.scale_weights, s.alpha_weight
-            )
+                views, target.image, target.alpha, target.known, target.believed, background, s.scale_weights,
+                s.alpha_weight,
+            )  # fmt: skip
             error.backward()  # type: ignore[no-untyped-call]
             if trust is not None and change.colors.grad is not None:
                 change.colors.grad.mul_(trust[:, None])
