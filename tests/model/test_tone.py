@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from headlift.decode.stage import Decode
+from headlift.model.config import named_config
+from headlift.model.perchead import PercHead
+from headlift.model.template import Template
 from headlift.model.tone import toned
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
@@ -68,3 +72,15 @@ def test_between_the_two_colours_fade() -> None:
 
 def test_nobody_in_the_picture_says_nothing() -> None:
     assert toned(COLORS, torch.zeros(1, 4, 64, 64)) is COLORS
+
+
+def test_decoding_gives_a_grey_portrait_a_grey_head(template: Template) -> None:
+    torch.manual_seed(0)
+    model = PercHead(named_config("tiny"), template).eval()
+    assert model.decoder.head_code is not None
+    model.decoder.head_code.mean_colors.uniform_()
+    pixels = portrait(brightness().repeat(1, 1, 3))
+    with torch.no_grad():
+        tokens = model.encode(pixels[:, :3], pixels[:, 3:])
+        assert spread(model.decode(tokens)[0].colors) > 0.01
+    assert spread(Decode(model)(tokens).colors) < 0.001

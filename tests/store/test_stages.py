@@ -4,6 +4,7 @@ import time
 import pytest
 
 from headlift.errors import StoreError
+from headlift.store import stages
 from headlift.store.blobs import Durability
 from headlift.store.files import FileStore
 from headlift.store.sealed import SealedStore
@@ -45,6 +46,18 @@ def test_a_hundred_equal_requests_compute_once_and_later_ones_not_at_all(tmp_pat
     later = Once(StageCache(SealedStore(FileStore(tmp_path))))
     assert later.ask() == b"made"
     assert later.count == 0
+
+
+def test_a_result_of_older_code_is_not_taken(tmp_path, monkeypatch):
+    cache = StageCache(SealedStore(FileStore(tmp_path)))
+    with monkeypatch.context() as older:
+        older.setattr(stages, "_CODE", 1)
+        assert Once(cache).ask() == b"made"
+        assert Once(cache).ask() == b"made"
+    stage = Once(cache)
+    stage.ask()
+    stage.ask()
+    assert stage.count == 1
 
 
 def test_a_damaged_result_is_computed_once_more(tmp_path):

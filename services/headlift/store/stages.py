@@ -21,11 +21,12 @@ from headlift.store.sealed import SealedStore
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_CODE = 2  # raised whenever a stage's code gives another result from the same weights and options
 
 
 @dataclass(frozen=True)
 class StageKey:
-    """All that a stage's result depends on."""
+    """All that a stage's result depends on, with the code's own number."""
 
     tenant: str
     input_sha256: str  # of the portrait's bytes, hexadecimal
@@ -35,7 +36,7 @@ class StageKey:
 
     def path(self) -> str:
         """Where the result lies in the store."""
-        text = json.dumps([self.stage, self.weights_hash, dict(self.options)], sort_keys=True)
+        text = json.dumps([_CODE, self.stage, self.weights_hash, dict(self.options)], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         return f"{derived_prefix(self.tenant, self.input_sha256)}/{self.stage}-{digest}"
 
