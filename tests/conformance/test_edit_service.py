@@ -209,12 +209,13 @@ def test_the_same_words_are_embedded_once_and_unknown_ones_are_named(runtime):
 def test_an_edited_head_tells_where_it_came_from(runtime, create, edit, segment, exported):
     head = create("lineage")
     first = edit(head, "lineage", style=words("red hair"), strength=0.5)
-    second = edit(first, "lineage", strokes=strokes(stroke()))
+    across = stroke(points=(4096, 4096), radius=2000)  # over what faces the camera, so that the head changes
+    second = edit(first, "lineage", strokes=strokes(across))
     assert (first.parent, first.origin) == (head.name, head.name)
     assert (second.parent, second.origin) == (first.name, head.name)
     assert first.edits[0].style.terms[0].text == "red hair"
     assert first.edits[0].strength == 0.5
-    assert second.edits[0].strokes.strokes[0] == stroke()
+    assert second.edits[0].strokes.strokes[0] == across
     assert second.gaussian_count == head.gaussian_count
     assert (second.quality, second.input_camera) == (head.quality, head.input_camera)
     assert second.input_sha256 not in ("", head.input_sha256)
