@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from headlift.decode.stage import Decode
 from headlift.errors import InvalidInputError
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
-from headlift.model.types import Cameras, Gaussians, Portrait, RenderedViews
+from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
 from headlift.refine.settings import RefineSettings
 from headlift.refine.stage import Neighborhood, Refine
 from headlift_trainer.evaluation.baselines import Baselines
@@ -136,12 +137,14 @@ class SyntheticEvaluation:
         size = self.picture_size = head.pictures.shape[-1]
         cameras, truth = crop_cameras(head.viewmats[: len(RIG_DEG)], size), head.pictures[: len(RIG_DEG)]
         picture = truth[view : view + 1]
-        ours, camera = self._reconstruct(picture)
+        ours, camera, tokens = self._reconstruct(picture)
         self.camera_errors.setdefault(view, []).append(float(camera_error(camera.viewmats, cameras[view].viewmats)))
         clouds = {"ours": ours, "mean": self._mean, "nearest": self.baselines.nearest(picture[0], view)}
         clouds |= {name: other(picture[:, :3], picture[:, 3:])[0] for name, other in self.variants.items()}
         if refine:
-            clouds |= {f"{name}_refined": self._refined(clouds[name], picture, camera) for name in ("ours", "mean")}
+            clouds |= {
+                f"{name}_refined": self._refined(clouds[name], picture, camera, tokens) for name in ("ours", "mean")
+            }
         pictures = {"truth": truth[:, :3]}
         for method, cloud in clouds.items():
             views = self._rendered(cloud, cameras)
@@ -162,22 +165,25 @@ class SyntheticEvaluation:
             kept = self._mean_views = cameras.viewmats, rasterize(cloud, cameras)
         return kept[1]
 
-    def _reconstruct(self, picture: Tensor) -> tuple[Gaussians, Cameras]:
-        """The head of one picture [1, 4, S, S] and the camera that it was taken with, as estimated."""
+    def _reconstruct(self, picture: Tensor) -> tuple[Gaussians, Cameras, ImageTokens]:
+        """The head of one picture [1, 4, S, S], the camera that it was taken with, as estimated, and its tokens."""
         tokens = self.clock.time("encode", partial(self.model.encode, picture[:, :3], picture[:, 3:]))
         head = self.clock.time("decode", partial(self.model.decode, tokens))[0]
         camera = tokens.camera if tokens.camera is not None else crop_cameras(frontal(), picture.shape[-1])
-        return head, camera
+        return head, camera, tokens
 
-    def _refined(self, head: Gaussians, picture: Tensor, camera: Cameras) -> Gaussians:
-        """The head after refinement against the one input picture."""
+    def _refined(self, head: Gaussians, picture: Tensor, camera: Cameras, tokens: ImageTokens) -> Gaussians:
+        """The head after refinement against the one input picture, recoloured as far as when it is served."""
         size = picture.shape[-1]
         portrait = Portrait(picture[0, :3], picture[0, 3:], torch.eye(2, 3, dtype=torch.float64))
         settings = replace(self.settings.refine, final_size=min(size, self.settings.refine.final_size))
         template = self.model.template
         topology = Neighborhood(template.neighbors.long(), template.mirror.long())
         safe = replace(head, colors=head.colors.clamp(0, 1))
-        run = partial(Refine(settings), safe, portrait, camera.resized(size, size), topology=topology)
+        run = partial(
+            Refine(settings), safe, portrait, camera.resized(size, size), topology=topology,
+            trust=Decode(self.model).trust(tokens, safe),
+        )  # fmt: skip
         return self.clock.time("refine", run).gaussians
 
     def _record(self, method: str, head: HeldOutHead, view: int, picture: Tensor, truth: Tensor) -> None:
