@@ -26,9 +26,14 @@ pytest_plugins = ["real_browser", "real_cluster", "real_ray", "real_redis", "rea
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the size ``tiny`` with random weights: everything that mini has, in milliseconds."""
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def tiny_weights(folder: Path) -> Path:
+    """That checkpoint, written into a folder."""
     config = named_config("tiny")
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    path = folder / "tiny.safetensors"
     save_checkpoint(path, PercHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
     return path
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from headlift.decode.stage import Decode
 from headlift.model.config import named_config
 from headlift.model.perchead import PercHead
 from headlift.model.template import Template
 from headlift.model.tone import toned
+from headlift.stages.reconstruct import Reconstruct
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -83,4 +83,4 @@ def test_decoding_gives_a_grey_portrait_a_grey_head(template: Template) -> None:
     with torch.no_grad():
         tokens = model.encode(pixels[:, :3], pixels[:, 3:])
         assert spread(model.decode(tokens)[0].colors) > 0.01
-    assert spread(Decode(model)(tokens).colors) < 0.001
+    assert spread(Reconstruct(model).decode(tokens).colors) < 0.001

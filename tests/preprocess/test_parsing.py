@@ -10,27 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from headlift.preprocess.crop import crop_from_face, face_in_frame, project_frontal
-from headlift.preprocess.interfaces import CLASSES, Parser
-from headlift.preprocess.parsing import FacerParser, HeadNetParser, five_points
-from headlift.preprocess.resample import similarity, warp
+from headlift.preprocess.interfaces import Parser
+from headlift.preprocess.parsing import FacerParser, five_points
+from headlift.preprocess.resample import similarity
 from headlift.preprocess.sight import FIVE_POINTS
 from headlift.pretrained.facer import load_face_parsing
 
 SIDE = 192
 FRAME = np.array([[1 / SIDE, 0.0, 0.0], [0.0, 1 / SIDE, 0.0]])
-
-
-def test_headnet_parses_a_portrait(sight, astronaut, astronaut_frame):
-    parser = HeadNetParser(sight)
-    assert isinstance(parser, Parser)
-    crop = warp(astronaut, np.diag([SIDE, SIDE]) @ astronaut_frame, (SIDE, SIDE), replicate=True)
-    parsing = parser.parse(crop, face_in_frame(FRAME, score=1.0))
-    assert parsing.shape == (19, SIDE, SIDE)
-    assert np.allclose(parsing.sum(0), 1.0, atol=1e-4)
-    found = [CLASSES[i] for i in parsing.argmax(0)[[20, 110, 40], [10, 96, 96]]]
-    assert found[0] == "background"
-    assert found[1] in ("face", "nose")
-    assert found[2] == "hair"
 
 
 class Left(nn.Module):

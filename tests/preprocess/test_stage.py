@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -12,9 +11,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from headlift.errors import InvalidInputError, NoFaceError, SeveralFacesError, UnreadablePictureError
-from headlift.model.types import DISTANCE, FOCAL, HEAD_CENTER, Cameras
 from headlift.preprocess import PictureLimits, Preprocess, PreprocessOptions, QualityReason, SeveralFaces
-from headlift.preprocess.crop import EYE, EYES_IN_CROP
+from headlift.preprocess.crop import EYES_IN_CROP
 from headlift.preprocess.resample import apply, similarity, warp
 
 EYES = np.array([[202.7, 100.9], [246.5, 103.3]])  # of the astronaut, by hand
@@ -47,7 +45,7 @@ def test_the_astronaut_is_framed(result):
     assert quality.face_count == 1
     assert quality.reasons == ()
     assert quality.score == 1.0
-    assert set(result.timings_ms) == {"decode", "detect", "matte", "camera", "crop", "judge"}
+    assert set(result.timings_ms) == {"decode", "detect", "matte", "crop", "judge"}
 
 
 def test_the_matte_covers_the_face_and_not_the_corners(result):
@@ -185,64 +183,3 @@ def test_the_same_bytes_give_the_same_portrait_in_every_thread(preprocess, astro
         assert torch.equal(other.portrait.alpha, result.portrait.alpha)
         assert torch.equal(other.portrait.crop_from_source, result.portrait.crop_from_source)
         assert other.quality == result.quality
-
-
-class DotCamera:
-    """Reads the camera of a crop from two painted dots, which stand where the eyes of the true head are."""
-
-    def __init__(self, distance_factor: float = 1.0) -> None:
-        self.distance_factor = distance_factor
-
-    def estimate(self, image, alpha):
-        size = image.shape[-1]
-        red, green, blue = image.numpy()
-        left = self._middle((red > 0.6) & (blue > 0.6) & (green < 0.4))
-        right = self._middle((green > 0.6) & (red < 0.4) & (blue < 0.4))
-        focal = FOCAL * size
-        depth = focal * 2 * EYE[0] / np.linalg.norm(right - left) * self.distance_factor
-        roll = math.atan2(*(right - left)[::-1])
-        c, s = math.cos(roll), math.sin(roll)
-        rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag([1.0, -1.0, -1.0])
-        middle = ((left + right) / 2 - size / 2) * depth / focal
-        view = np.eye(4)
-        view[:3, :3] = rotation
-        view[:3, 3] = np.array([*middle, depth]) - rotation @ np.array([0, EYE[1], EYE[2]])
-        K = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-        return Cameras(torch.from_numpy(view)[None], torch.from_numpy(K)[None], size, size)
-
-    @staticmethod
-    def _middle(mask: np.ndarray) -> np.ndarray:
-        rows, columns = np.nonzero(mask)
-        return np.array([columns.mean() + 0.5, rows.mean() + 0.5])
-
-
-@pytest.fixture(scope="module")
-def dotted(astronaut):
-    """The astronaut with dots that say that the head is larger, turned and to the left of what the face tells."""
-    picture = astronaut.copy()
-    dots = np.array([[192, 118], [240, 108]])
-    for (x, y), colour in zip(dots, ((255, 0, 255), (0, 255, 0)), strict=True):
-        cv2.circle(picture, (int(x), int(y)), 4, colour, -1)
-    return picture, dots + 0.5
-
-
-def test_an_estimated_camera_brings_the_head_to_the_window(dotted):
-    picture, dots = dotted
-    result = Preprocess(camera_estimator=DotCamera(), size=SIZE).from_array(picture)
-    portrait = result.portrait
-    assert QualityReason.CAMERA_IGNORED not in result.quality.reasons
-    placed = apply(portrait.crop_from_source.numpy(), dots) / SIZE
-    assert np.abs(placed - np.array(EYES_IN_CROP)).max() < 0.01
-    view = portrait.camera.viewmats[0].double().numpy()
-    center = view[:3, :3] @ np.array(HEAD_CENTER) + view[:3, 3]
-    assert np.abs(center[:2]).max() < 0.003
-    assert center[2] == pytest.approx(DISTANCE, rel=0.03)
-
-
-def test_a_wild_camera_is_ignored_and_said(dotted):
-    picture, _ = dotted
-    plain = Preprocess(size=SIZE).from_array(picture)
-    result = Preprocess(camera_estimator=DotCamera(distance_factor=3.0), size=SIZE).from_array(picture)
-    assert QualityReason.CAMERA_IGNORED in result.quality.reasons
-    assert result.portrait.camera is None
-    assert torch.equal(result.portrait.crop_from_source, plain.portrait.crop_from_source)

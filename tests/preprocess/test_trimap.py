@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headlift.preprocess.crop import face_box_in_crop
-from headlift.preprocess.interfaces import Matter
+from headlift.model.passes import counted_passes
+from headlift.preprocess.crop import crop_from_face, face_box_in_crop
+from headlift.preprocess.interfaces import Face, HeadMaps, Matter
 from headlift.preprocess.matte import GrabCutMatter
-from headlift.preprocess.resample import warp
+from headlift.preprocess.resample import apply, similarity, warp
 from headlift.preprocess.trimap import HeadNetMatter
 
 SIDE = 256
@@ -52,3 +53,18 @@ def test_a_head_from_behind_is_cut_out(matter, from_behind_matte):
     learned = np.abs(matter.matte(picture, face_box_in_crop(side)) - true).mean()
     assert learned < 0.06
     assert learned < np.abs(GrabCutMatter().matte(picture, face_box_in_crop(side)) - true).mean() + 0.01
+
+
+def test_what_the_detector_has_seen_is_not_looked_at_again(matter, sight, crop):
+    (found,) = sight.look(crop, [crop_from_face(Face(BOX, 1.0), 1)])
+    with counted_passes() as passes:
+        alpha = matter.matte(crop, BOX, HeadMaps(found.frame, found.alpha))
+    assert "headnet" not in passes
+    assert np.array_equal(alpha, matter.matte(crop, BOX))
+
+
+def test_maps_follow_the_pixels_that_they_are_of():
+    maps = HeadMaps(np.array([[0.01, 0.0, 0.1], [0.0, 0.01, 0.2]]), np.zeros((4, 4), np.float32))
+    onto = similarity((30.0, 20.0), (5.0, 7.0), scale=2.0, turn_deg=30.0)
+    place = np.array([[12.0, 34.0]])
+    assert np.allclose(apply(maps.moved(onto).frame, apply(onto, place)), apply(maps.frame, place))

@@ -13,41 +13,44 @@ from PIL import Image
 
 import headlift.weights
 from headlift import formats
-from headlift.encode.stage import Encode
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint, weights_hash
-from headlift.model.config import named_config
 from headlift.model.guidance import hair_color
-from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
-from headlift.preprocess import Preprocess
-from headlift.refine import Neighborhood, Refine, RefineSettings
-from headlift.serving.compose import EncoderCamera
+from headlift.serving.network import LocalStages, load_stages
+from headlift.settings import Settings
+from headlift.stages.reconstruct import Reconstruct
 
 FOLDER = Path(headlift.weights.__file__).parent
 MINI = FOLDER / "mini.safetensors"
 
 
 @pytest.fixture(scope="module")
-def model() -> PercHead:
-    return load_checkpoint(MINI, expect=named_config("mini"))[0].eval().requires_grad_(False)
+def stages() -> LocalStages:
+    """The chain as it is served."""
+    return load_stages(Settings(weights=MINI, device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def portrait(model: PercHead) -> Portrait:
+def reconstruct(stages: LocalStages) -> Reconstruct:
+    return stages.reconstruct.stage
+
+
+@pytest.fixture(scope="module")
+def portrait(stages: LocalStages) -> Portrait:
     from skimage.data import astronaut
 
     buffer = io.BytesIO()
     Image.fromarray(astronaut()).save(buffer, "PNG")
-    return Preprocess(camera_estimator=EncoderCamera(model, torch.device("cpu")), size=512)(buffer.getvalue()).portrait
+    return stages.preprocess(buffer.getvalue()).portrait
 
 
 @pytest.fixture(scope="module")
-def head(model: PercHead, portrait: Portrait) -> tuple[Gaussians, Cameras]:
-    tokens = model.encode(portrait.image[None], portrait.alpha[None], portrait.camera)
-    assert tokens.camera is not None
-    return model.decode(tokens)[0], tokens.camera
+def head(reconstruct: Reconstruct, portrait: Portrait) -> tuple[Gaussians, Cameras]:
+    made = reconstruct(portrait)
+    assert made.camera is not None
+    return made.gaussians, made.camera
 
 
 def test_the_weights_are_small_and_their_card_names_them() -> None:
@@ -62,9 +65,8 @@ def test_the_weights_say_where_they_come_from() -> None:
     assert provenance.samples > 0
 
 
-def test_the_astronaut_is_seen_from_the_front(portrait: Portrait) -> None:
-    assert portrait.camera is not None
-    camera = portrait.camera
+def test_the_astronaut_is_seen_from_the_front(head: tuple[Gaussians, Cameras]) -> None:
+    camera = head[1]
     forward = camera.viewmats[0, 2, :3]
     assert float(-forward[2]) > np.cos(np.radians(25))
 
@@ -77,7 +79,7 @@ def test_the_head_covers_the_matte_of_its_portrait(portrait: Portrait, head: tup
 
 
 def test_a_photograph_that_ends_beside_a_shoulder_does_not_cut_the_shoulder(
-    model: PercHead, portrait: Portrait, head: tuple[Gaussians, Cameras]
+    reconstruct: Reconstruct, portrait: Portrait, head: tuple[Gaussians, Cameras]
 ) -> None:
     size = portrait.size
     border = size // 4
@@ -89,11 +91,10 @@ def test_a_photograph_that_ends_beside_a_shoulder_does_not_cut_the_shoulder(
         crop_from_source=torch.tensor([[1, 0, border], [0, 1, 0]], dtype=torch.float64),
         source_size=(size - border, size),
     )
-    encode = Encode(model, torch.device("cpu"))
 
     def likeness(portrait: Portrait) -> float:
         """To the head of the whole portrait, on the side that is cut."""
-        views = (rasterize(g, head[1].resized(128, 128)) for g in (head[0], model.decode(encode(portrait))[0]))
+        views = (rasterize(g, head[1].resized(128, 128)) for g in (head[0], reconstruct(portrait).gaussians))
         whole, ours = (v.alpha[0, 0, :, :36] > 0.5 for v in views)
         return float((whole & ours).sum() / (whole | ours).sum())
 
@@ -108,9 +109,9 @@ def test_the_head_is_closed_all_around(head: tuple[Gaussians, Cameras]) -> None:
 
 
 def test_hidden_hair_has_the_colour_of_the_visible_hair(
-    model: PercHead, portrait: Portrait, head: tuple[Gaussians, Cameras]
+    reconstruct: Reconstruct, portrait: Portrait, head: tuple[Gaussians, Cameras]
 ) -> None:
-    tokens = model.encode(portrait.image[None], portrait.alpha[None], portrait.camera)
+    (tokens,) = reconstruct.encode([portrait])
     assert tokens.pixels is not None
     assert tokens.parsing is not None
     seen, share = hair_color(tokens.pixels, tokens.parsing)
@@ -120,11 +121,11 @@ def test_hidden_hair_has_the_colour_of_the_visible_hair(
 
 
 def test_refinement_brings_the_input_view_to_the_portrait(
-    model: PercHead, portrait: Portrait, head: tuple[Gaussians, Cameras]
+    reconstruct: Reconstruct, portrait: Portrait, head: tuple[Gaussians, Cameras]
 ) -> None:
     gaussians, camera = head
-    graph = Neighborhood(model.template.neighbors, model.template.mirror)
-    result = Refine(RefineSettings(steps=60))(gaussians, portrait, camera, topology=graph)
+    result = reconstruct(portrait, refine_steps=60)
+    assert result.camera is not None
 
     def psnr(g: Gaussians, c: Cameras) -> float:
         error = (rasterize(g, c).rgb[0] - portrait.image).square().mean()

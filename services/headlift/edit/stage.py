@@ -18,6 +18,7 @@ from torch import Tensor
 
 from headlift.edit.difference import apply_difference
 from headlift.errors import IncompatibleWeightsError, InvalidInputError, MissingWeightsError
+from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.complexion import Complexion, recolored
 from headlift.model.edit import EditModel, MapShape
@@ -38,6 +39,7 @@ class Segmentation:
 
     labels: Tensor  # [H, H] uint8, 0..18, the classes of facer's `celebm`
     confidence: Tensor  # [H, H] 0..1, probability of that label
+    camera: Cameras  # C = 1, by which the map is seen: the portrait's own where it has one, else estimated
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,14 @@ class Edit:
         person = shares[1:] / shares[1:].sum(0).clamp_min(1e-6)
         confidence, labels = person.max(0)
         labels = torch.where(shown, labels + 1, 0)
-        return Segmentation(labels.to(torch.uint8), torch.where(shown, confidence, 1 - shares[1:].amax(0)))
+        confidence = torch.where(shown, confidence, 1 - shares[1:].amax(0))
+        return Segmentation(labels.to(torch.uint8), confidence, portrait.camera or self._camera(portrait))
+
+    def _camera(self, portrait: Portrait) -> Cameras:
+        """The camera of a portrait that no head was made of."""
+        image, alpha, known = (t[None].to(self._device) for t in (portrait.image, portrait.alpha, portrait.known()))
+        camera = self._model.reconstruction.encode(image, alpha, known=known).camera
+        return orbit_camera(0.0, size=portrait.size) if camera is None else camera.to("cpu")
 
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:
         """The look [D] that words describe, unit.

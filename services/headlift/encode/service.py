@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from headlift.codec import message_from_tokens, portrait_from_message
-from headlift.encode.stage import Encode
+from headlift.stages.reconstruct import Reconstruct
 from headlift.v1 import encode_service_pb2 as pb
 
 
 class EncodeAnswer:
     """The stage, message to message; blocks."""
 
-    def __init__(self, encode: Encode, weights_hash: str) -> None:
-        self._encode = encode
+    def __init__(self, stage: Reconstruct, weights_hash: str) -> None:
+        self._stage = stage
         self._weights_hash = weights_hash
 
     def __call__(self, request: pb.EncodeRequest, token: Any) -> pb.EncodeResponse:
@@ -27,7 +27,7 @@ class EncodeAnswer:
         """Encode several portraits at once. Raises for all if one of them cannot be read."""
         portraits = [portrait_from_message(r.portrait) for r in requests]
         begin = time.perf_counter()
-        tokens = self._encode.together(portraits)
+        tokens = self._stage.encode(portraits)
         spent_ms = (time.perf_counter() - begin) * 1e3
         return [
             pb.EncodeResponse(

@@ -24,6 +24,7 @@ from headlift.model.hair_grain import hair_contrast, hair_grain
 from headlift.model.head_code import HeadCode
 from headlift.model.layers import CrossAttentionBlock, fourier_features, full_precision, zero_init
 from headlift.model.outline_warp import freedom, middle_of, warped
+from headlift.model.passes import count_pass
 from headlift.model.surfaces import fits
 from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
@@ -104,6 +105,7 @@ class TemplateDecoder(nn.Module):
         """
         if active_layers is not None and active_layers < 0:
             raise InvalidInputError(f"active_layers is {active_layers}; it must be >= 0.", field="active_layers")
+        count_pass("decoder")
         rows = self._rows_of(patches)
         coarse_means, coarse_colors = self.coarse(tokens)
         viewer = (

@@ -24,6 +24,7 @@ from headlift.model.config import EncoderConfig, HeadNetConfig
 from headlift.model.headnet import HeadNet, HeadNetOutput
 from headlift.model.landmark_fit import LandmarkErrors
 from headlift.model.layers import Mlp, SelfAttentionBlock, full_precision, sine_positions, zero_init
+from headlift.model.passes import count_pass
 from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, ImageTokens
 
@@ -202,6 +203,7 @@ class ImageEncoder(nn.Module):
         """As ``forward``, and what HeadNet saw, for models that have one."""
         pixels = torch.cat([image, alpha], 1)
         seen = _resize(pixels, self.config.image_size)
+        count_pass("trained_branch")
         trained = self.vit(seen if self.config.sees_alpha else seen[:, :3])
         sight = self.see(seen[:, :3])
         frozen = self._frozen_features(seen[:, :3]) + (sight.tokens if sight is not None else [])

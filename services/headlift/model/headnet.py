@@ -30,6 +30,7 @@ from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import FRONTAL_POSE, POSE_DIM
 from headlift.model.config import HeadNetConfig
 from headlift.model.layers import SelfAttentionBlock, full_precision, sine_positions, zero_init
+from headlift.model.passes import count_pass
 
 NUM_CLASSES = 19
 STRIDE = 16
@@ -105,6 +106,7 @@ class HeadNet(nn.Module):
 
     def read(self, pictures: Tensor) -> tuple[HeadNetOutput, list[Tensor]]:
         """[B, 3, S, S] -> everything, and the tokens of every layer as ``layers`` gives them, in one pass."""
+        count_pass("headnet")
         maps = self._stem(pictures)
         every = self._tokens(maps[-1])
         tokens = self.norm(every[-1])
@@ -116,6 +118,7 @@ class HeadNet(nn.Module):
 
     def layers(self, pictures: Tensor, chosen: Sequence[int] | None = None) -> list[Tensor]:
         """Tokens after each block, or after the ``chosen`` ones: [B, 1 + G * G, D] each, class token first."""
+        count_pass("headnet")
         every = self._tokens(self._stem(pictures)[-1])
         return every if chosen is None else [every[i] for i in chosen]
 

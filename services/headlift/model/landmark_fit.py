@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
 from headlift.model.layers import full_precision
+from headlift.model.passes import count_pass
 from headlift.model.types import FOCAL, Cameras
 
 _STEPS = 10
@@ -92,6 +93,7 @@ def fit_landmarks(
     fixed_camera: bool = False,
 ) -> HeadFit:
     """What agrees with both landmarks and first guess. With a fixed camera only the code moves."""
+    count_pass("landmark_fit")
     with full_precision(landmarks.device):
         errors = LandmarkErrors(landmarks.shape[1]).to(landmarks.device) if errors is None else errors
         matrix = cameras_from_pose(pose.float(), 1).viewmats

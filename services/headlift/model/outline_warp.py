@@ -19,6 +19,7 @@ from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.layers import full_precision
+from headlift.model.passes import count_pass
 from headlift.model.silhouette_fit import NOISE, OPACITY, SIDE, ThinnedHead, outlines
 from headlift.model.splat import rasterize
 from headlift.model.template import Region
@@ -102,6 +103,7 @@ def fit_warp(
     known: Tensor | None = None,  # [B, 1, S', S'], 1 where the portrait shows its photograph, 0 past its borders
 ) -> Tensor:
     """The shifts [B, 2, G, G], for ``warped``, with which heads fill their mattes."""
+    count_pass("deformation_fit")
     with full_precision(code.device), torch.inference_mode(False), torch.enable_grad():
         target, judged = outlines(alpha, known)
         # Clones: what inference mode made cannot take part in gradients.

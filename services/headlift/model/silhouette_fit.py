@@ -20,6 +20,7 @@ from torch import Tensor
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.landmark_fit import HeadFit, moved_camera, pose_of
 from headlift.model.layers import full_precision
+from headlift.model.passes import count_pass
 from headlift.model.splat import rasterize
 from headlift.model.types import Gaussians
 
@@ -60,6 +61,7 @@ def fit_silhouette(
 
     They move by at most three standard errors along each axis of what the landmarks leave open.
     """
+    count_pass("outline_fit")
     with full_precision(fit.code.device), torch.inference_mode(False), torch.enable_grad():
         target, judged = outlines(alpha, known)
         # Clones: what inference mode made cannot take part in gradients.

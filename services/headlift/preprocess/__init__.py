@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from headlift.preprocess.building import BuiltPreprocess, build_preprocess
 from headlift.preprocess.decode import Picture, PictureLimits, decode_picture
-from headlift.preprocess.interfaces import CLASSES, CameraEstimator, Face, FaceDetector, FaceRefiner, Matter, Parser
+from headlift.preprocess.interfaces import CLASSES, Face, FaceDetector, FaceRefiner, Matter, Parser
 from headlift.preprocess.quality import QualityReason, QualityReport
 from headlift.preprocess.stage import Preprocess, PreprocessOptions, PreprocessResult, SeveralFaces
 
 __all__ = [
     "CLASSES",
     "BuiltPreprocess",
-    "CameraEstimator",
     "Face",
     "FaceDetector",
     "FaceRefiner",

@@ -12,17 +12,15 @@ from headlift.errors import IncompatibleWeightsError, MissingWeightsError
 from headlift.model.perchead import PercHead
 from headlift.preprocess.decode import PictureLimits
 from headlift.preprocess.detect import HaarFaceDetector
-from headlift.preprocess.interfaces import CameraEstimator, FaceDetector, Matter, Parser
+from headlift.preprocess.interfaces import FaceDetector, Matter
 from headlift.preprocess.learned import HeadNetRefiner, HeadNetSearch, LearnedFaceDetector
 from headlift.preprocess.matte import GrabCutMatter
-from headlift.preprocess.parsing import FacerParser, HeadNetParser
 from headlift.preprocess.sight import HeadSight, sight_of
 from headlift.preprocess.stage import Preprocess
 from headlift.preprocess.trimap import HeadNetMatter
-from headlift.pretrained.facer import load_face_parsing
 from headlift.pretrained.matting import load_matting
 
-_CLASSICAL, _LEARNED = "classical-1", "learned-1"  # raised when the same pieces begin to answer differently
+_CLASSICAL, _LEARNED = "classical-2", "learned-2"  # raised when the same pieces begin to answer differently
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,8 @@ def build_preprocess(
     *,
     digest: str,
     mode: str = "auto",
-    camera_estimator: CameraEstimator | None = None,
     size: int = 512,
     limits: PictureLimits | None = None,
-    parsing_weights: Path | None = None,
     matting_weights: Path | None = None,
 ) -> BuiltPreprocess:
     """The stage that the settings ask for.
@@ -52,10 +48,8 @@ def build_preprocess(
         device: Where the model is.
         digest: Hash of the model's weights.
         mode: `classical`, `learned`, or `auto`: learned where the model has a trained HeadNet.
-        camera_estimator: See ``Preprocess``.
         size: Side of the crop, pixels.
         limits: What a picture may cost.
-        parsing_weights: A face parsing file of facer's, in HeadNet's place.
         matting_weights: A TorchScript file of MODNet or Robust Video Matting, in HeadNet's and GrabCut's place.
 
     Raises:
@@ -67,20 +61,15 @@ def build_preprocess(
             f"The network {model.config.name!r} has no trained HeadNet, which preprocess=learned needs; "
             "use auto or classical, or another checkpoint."
         )
-    parser: Parser | None = HeadNetParser(sight) if sight is not None else None
-    if parsing_weights is not None:
-        parser = FacerParser(load_face_parsing(parsing_weights))
     matter: Matter = GrabCutMatter() if sight is None else HeadNetMatter(sight)
     if matting_weights is not None:
         matter = load_matting(matting_weights)
-    stage = Preprocess(_detector(sight), matter, camera_estimator, parser=parser, size=size, limits=limits)
+    stage = Preprocess(_detector(sight), matter, size=size, limits=limits)
     parts = [
         _CLASSICAL if sight is None else f"{_LEARNED} headnet={digest}",
         f"size={size}",
-        f"camera={digest if camera_estimator else 'none'}",
     ]
-    for name, file in (("parsing", parsing_weights), ("matting", matting_weights)):
-        parts += [f"{name}={_sha256(file)}"] if file is not None else []
+    parts += [f"matting={_sha256(matting_weights)}"] if matting_weights is not None else []
     return BuiltPreprocess(stage, " ".join(parts))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headlift.preprocess.crop import face_box_in_crop, project_frontal
 from headlift.preprocess.filters import decontaminate
-from headlift.preprocess.interfaces import Matter
+from headlift.preprocess.interfaces import HeadMaps, Matter
 from headlift.preprocess.resample import compose, invert, seen_part, warp
 
 U8 = npt.NDArray[np.uint8]
@@ -34,7 +34,15 @@ class Cutout:
     size: int  # side of crops, pixels
 
     @classmethod
-    def of(cls, rgb: U8, alpha: U8 | None, crop_from_picture: F64, size: int, matter: Matter) -> Cutout:
+    def of(
+        cls,
+        rgb: U8,
+        alpha: U8 | None,
+        crop_from_picture: F64,
+        size: int,
+        matter: Matter,
+        maps: HeadMaps | None = None,
+    ) -> Cutout:
         """Matte the window around a crop, unless the picture's alpha already is a matte.
 
         Args:
@@ -43,6 +51,7 @@ class Cutout:
             crop_from_picture: [2, 3] map to the crop.
             size: Side of the crop, pixels.
             matter: Used where alpha is missing or leaves the background in.
+            maps: What the detector has seen of this head, in pixels of ``rgb``.
         """
         margin = round(size * (_WINDOW - 1.0) / 2)
         side = size + 2 * margin
@@ -52,7 +61,8 @@ class Cutout:
         no_matte = alpha is not None and _is_full(warp(alpha, onto, (side, side)), visible, margin, size)
         opacity = np.ones((side, side), np.float32)
         if alpha is None or no_matte:
-            opacity = _matted(warp(rgb, onto, (side, side), replicate=True), visible, margin, size, matter)
+            window = warp(rgb, onto, (side, side), replicate=True)
+            opacity = _matted(window, visible, margin, size, matter, None if maps is None else maps.moved(onto))
         return cls(rgb, alpha, opacity, onto, no_matte, size)
 
     def at(self, crop_from_picture: F64) -> tuple[Tensor, Tensor]:
@@ -90,7 +100,7 @@ class Cutout:
         return np.asarray(np.clip(warp(stacked, onto, shape), 0.0, 1.0), np.float32)
 
 
-def _matted(window: U8, visible: F32, margin: int, size: int, matter: Matter) -> F32:
+def _matted(window: U8, visible: F32, margin: int, size: int, matter: Matter, maps: HeadMaps | None) -> F32:
     """Opacity of a window, matted on the part that the picture shows.
 
     Hair continued beyond the border would count as background; only downwards the continuation is right, for there the
@@ -101,7 +111,9 @@ def _matted(window: U8, visible: F32, margin: int, size: int, matter: Matter) ->
     x0, y0, x1, y1 = (v + margin for v in face_box_in_crop(size))
     box = (x0 - left, y0 - top, x1 - left, y1 - top)
     opacity = np.zeros_like(visible)
-    opacity[top:bottom, left:right] = matter.matte(np.ascontiguousarray(window[top:bottom, left:right]), box)
+    part = np.ascontiguousarray(window[top:bottom, left:right])
+    here = None if maps is None else maps.moved(np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]))
+    opacity[top:bottom, left:right] = matter.matte(part, box, here)
     return opacity * visible
 
 

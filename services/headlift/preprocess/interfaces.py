@@ -1,4 +1,4 @@
-"""What finds faces, mattes, parses and cameras: protocols that classical and learned pieces share.
+"""What finds faces, mattes and parses: protocols that classical and learned pieces share.
 
 Every implementation must be safe to call from several threads and give the same answer to the same input.
 """
@@ -11,9 +11,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
-
-from headlift.model.types import Cameras
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -25,6 +22,19 @@ CLASSES = (
     "background", "neck", "face", "cloth", "rr", "lr", "rb", "lb", "re", "le",
     "nose", "imouth", "llip", "ulip", "hair", "eyeg", "hat", "earr", "neck_l",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """What a detector has seen in the portrait crop of a head, for whoever needs it after detection."""
+
+    frame: F64  # [2, 3] from picture pixels to the crop of side 1 that was looked at; near Face.frame, not the same
+    alpha: F32  # [h, h] 0..1, rough opacity of the person
+
+    def moved(self, to_other: F64) -> HeadMaps:
+        """The same maps in a picture that this one's pixels are brought to by ``to_other`` [2, 3]."""
+        inverse = np.linalg.inv(np.vstack([to_other, [0.0, 0.0, 1.0]]))
+        return HeadMaps((np.vstack([self.frame, [0.0, 0.0, 1.0]]) @ inverse)[:2], self.alpha)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Face:
     yaw_hint: float = 0.0  # degrees, rough; positive when the face turns to the picture's right, 180 is from behind
     # [2, 3] from picture pixels to the portrait crop of side 1, where something knows it better than box and eyes do
     frame: F64 | None = field(default=None, compare=False)
+    maps: HeadMaps | None = field(default=None, compare=False)
 
     @property
     def center(self) -> tuple[float, float]:
@@ -60,7 +71,8 @@ class Face:
         x0, y0, x1, y1 = self.box
         marks = None if self.landmarks is None else self.landmarks * np.array([sx, sy])
         frame = None if self.frame is None else self.frame @ np.diag([1 / sx, 1 / sy, 1.0])
-        return Face((x0 * sx, y0 * sy, x1 * sx, y1 * sy), self.score, marks, self.roll_deg, self.yaw_hint, frame)
+        maps = None if self.maps is None else self.maps.moved(np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]]))
+        return Face((x0 * sx, y0 * sy, x1 * sx, y1 * sy), self.score, marks, self.roll_deg, self.yaw_hint, frame, maps)
 
 
 @runtime_checkable
@@ -111,31 +123,15 @@ class Parser(Protocol):
 class Matter(Protocol):
     """Separates a person from the background."""
 
-    def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
         """Opacity of the person.
 
         Args:
             rgb: [h, w, 3] sRGB, the face upright, pixels outside the picture filled with its border.
             face_box: The face as in ``Face.box``, in pixels of ``rgb``.
+            maps: What the detector has seen of this head, in pixels of ``rgb``.
 
         Returns:
             [h, w] 0..1.
-        """
-        ...
-
-
-@runtime_checkable
-class CameraEstimator(Protocol):
-    """Tells from where a portrait was taken."""
-
-    def estimate(self, image: Tensor, alpha: Tensor) -> Cameras:
-        """The camera of a crop.
-
-        Args:
-            image: [3, S, S] 0..1 on black.
-            alpha: [1, S, S] 0..1.
-
-        Returns:
-            One camera of S x S pixels in the canonical head frame.
         """
         ...

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from headlift.preprocess.crop import crop_from_face, face_in_frame
-from headlift.preprocess.interfaces import Face, FaceDetector
+from headlift.preprocess.interfaces import Face, FaceDetector, HeadMaps
 from headlift.preprocess.resample import apply, invert, scale_of, similarity
 from headlift.preprocess.sight import ACCEPT, HeadSight, Sighting
 
 U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
-_ROUNDS = 3
+_ROUNDS = 2  # a third moves crops by less than HeadNet errs
 _STRIDE = 0.34  # of the crop's side, between neighbouring crops of the search
 _SIZES = (1.0, 0.66, 0.43)  # sides of the crops sought, of the picture's shorter side
 _LEAST_SIDE = 64.0  # pixels; smaller crops have faces of fewer pixels than can be used
@@ -109,7 +109,8 @@ class LearnedFaceDetector:
 def face_of(sighting: Sighting) -> Face:
     """A sighting as the record of a face."""
     marks = sighting.points if np.isfinite(sighting.points).all() else None
-    return face_in_frame(sighting.better_frame, score=sighting.score, landmarks=marks, yaw_deg=sighting.yaw_deg)
+    face = face_in_frame(sighting.better_frame, score=sighting.score, landmarks=marks, yaw_deg=sighting.yaw_deg)
+    return replace(face, maps=HeadMaps(sighting.frame, sighting.alpha))
 
 
 def _is_worth_moving(s: Sighting) -> bool:

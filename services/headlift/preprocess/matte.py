@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from headlift.preprocess.crop import BOX_CENTER, BOX_SIDE
 from headlift.preprocess.filters import box_mean, guided_filter, spread
+from headlift.preprocess.interfaces import HeadMaps
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -45,7 +46,7 @@ class GrabCutMatter:
     working_side: int = 256  # pixels of the longer side while cutting
     rounds: int = 3
 
-    def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
         """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
         height, width = rgb.shape[:2]
         scale = min(1.0, self.working_side / max(height, width))

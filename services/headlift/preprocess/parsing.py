@@ -1,4 +1,4 @@
-"""Parsers of upright crops: HeadNet's, and facer's FaRL networks behind the same protocol."""
+"""facer's FaRL networks as a parser of upright crops."""
 
 from __future__ import annotations
 
@@ -10,31 +10,13 @@ import torch
 
 from headlift.preprocess.crop import crop_from_face, project_frontal
 from headlift.preprocess.interfaces import Face
-from headlift.preprocess.resample import apply, invert, warp
-from headlift.preprocess.sight import FIVE_POINTS, HeadSight
+from headlift.preprocess.resample import apply, invert
+from headlift.preprocess.sight import FIVE_POINTS
 from headlift.pretrained.facer import FaceParsing
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class HeadNetParser:
-    """HeadNet's parsing, from every side of the head."""
-
-    sight: HeadSight
-
-    def parse(self, rgb: U8, face: Face) -> F32:
-        """See ``Parser.parse``; what lies past the portrait crop continues its border."""
-        frame = crop_from_face(face, 1)
-        (seen,) = self.sight.look(rgb, [frame])
-        side = seen.parsing.shape[-1]
-        back = invert(np.diag([side, side]) @ frame)
-        size = rgb.shape[1], rgb.shape[0]
-        maps = [warp(part, back, size, replicate=True) for part in seen.parsing]
-        stacked = np.clip(np.stack(maps), 0.0, 1.0)
-        return np.asarray(stacked / np.maximum(stacked.sum(0), 1e-6), np.float32)
 
 
 @dataclass(frozen=True)

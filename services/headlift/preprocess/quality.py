@@ -41,7 +41,6 @@ class QualityReason(StrEnum):
     UNCERTAIN_FACE = "UNCERTAIN_FACE"
     UNCERTAIN_MATTE = "UNCERTAIN_MATTE"
     ALPHA_NOT_A_MATTE = "ALPHA_NOT_A_MATTE"  # the picture's alpha left the background in; it was matted as well
-    CAMERA_IGNORED = "CAMERA_IGNORED"  # the estimated camera contradicted the face box
 
 
 _FACTORS = {
@@ -55,7 +54,6 @@ _FACTORS = {
     QualityReason.EYES_NOT_FOUND: 0.8,
     QualityReason.UNCERTAIN_FACE: 0.7,
     QualityReason.UNCERTAIN_MATTE: 0.7,
-    QualityReason.CAMERA_IGNORED: 0.9,
 }
 
 

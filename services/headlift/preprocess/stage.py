@@ -1,6 +1,6 @@
 """The preprocess stage: bytes to a cropped, matted ``Portrait`` and a record of its quality.
 
-bytes -> picture -> faces -> crop -> matte of a wider window -> (camera, better crop) -> portrait.
+bytes -> picture -> faces -> crop -> matte of a wider window -> portrait.
 """
 
 from __future__ import annotations
@@ -17,22 +17,19 @@ import numpy.typing as npt
 import torch
 
 from headlift.errors import InvalidInputError, NoFaceError, SeveralFacesError
-from headlift.model.types import Cameras, Portrait
-from headlift.preprocess.camera import correct_crop
-from headlift.preprocess.crop import crop_from_face, face_in_frame
+from headlift.model.types import Portrait
+from headlift.preprocess.crop import crop_from_face
 from headlift.preprocess.cutout import Cutout
 from headlift.preprocess.decode import Picture, PictureLimits, decode_picture
 from headlift.preprocess.detect import HaarFaceDetector
-from headlift.preprocess.interfaces import CameraEstimator, Face, FaceDetector, Matter, Parser
+from headlift.preprocess.interfaces import Face, FaceDetector, Matter
 from headlift.preprocess.matte import GrabCutMatter
 from headlift.preprocess.quality import LEAST_FACE_PX, QualityReason, QualityReport, judge
-from headlift.preprocess.resample import apply, compose, warp
+from headlift.preprocess.resample import compose
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-
-_CAMERA_ROUNDS = 2
 
 
 class SeveralFaces(StrEnum):
@@ -49,7 +46,6 @@ class PreprocessOptions:
     several_faces: SeveralFaces = SeveralFaces.LARGEST
     face_index: int | None = None  # of the faces by falling size; overrides several_faces
     use_alpha: bool = True  # take the picture's own alpha as the matte
-    parse: bool = False  # say of every pixel of the crop what it shows, where the stage has a parser
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,6 @@ class PreprocessResult:
     quality: QualityReport
     faces: tuple[Face, ...]  # in upright source pixels, largest first
     timings_ms: dict[str, float] = field(compare=False)
-    parsing: F32 | None = field(default=None, compare=False)  # [19, S, S] 0..1 of the crop; see interfaces.CLASSES
 
 
 class Preprocess:
@@ -69,8 +64,6 @@ class Preprocess:
     Args:
         detector: Finds faces.
         matter: Separates the person from the background.
-        parser: Says what each pixel shows, for those who ask.
-        camera_estimator: Refines the crop and gives ``Portrait.camera``; None leaves both out.
         size: Side of the crop, pixels.
         limits: What a picture may cost.
 
@@ -82,9 +75,7 @@ class Preprocess:
         self,
         detector: FaceDetector | None = None,
         matter: Matter | None = None,
-        camera_estimator: CameraEstimator | None = None,
         *,
-        parser: Parser | None = None,
         size: int = 512,
         limits: PictureLimits | None = None,
     ) -> None:
@@ -92,8 +83,6 @@ class Preprocess:
             raise ValueError(f"size is {size}; a crop has 64 to 2048 pixels a side.")
         self.detector = detector or HaarFaceDetector()
         self.matter = matter or GrabCutMatter()
-        self.camera_estimator = camera_estimator
-        self.parser = parser
         self.size = size
         self.limits = limits or PictureLimits()
 
@@ -144,18 +133,11 @@ class Preprocess:
             face = _chosen(faces, options, (sx * sy) ** 0.5)
         crop_from_picture = crop_from_face(face, self.size)
         with _timed(timings, "matte"):
-            cutout = Cutout.of(picture.rgb, alpha, crop_from_picture, self.size, self.matter)
+            cutout = Cutout.of(picture.rgb, alpha, crop_from_picture, self.size, self.matter, face.maps)
         decided = [QualityReason.SEVERAL_FACES] if len(faces) > 1 and options.face_index is None else []
         decided += [QualityReason.ALPHA_NOT_A_MATTE] if cutout.alpha_was_no_matte else []
-        with _timed(timings, "camera"):
-            crop_from_picture, camera, believed = self._refined(cutout, crop_from_picture)
-        decided += [] if believed else [QualityReason.CAMERA_IGNORED]
         with _timed(timings, "crop"):
             image, matte = cutout.at(crop_from_picture)
-        parsing = None
-        if options.parse and self.parser is not None:
-            with _timed(timings, "parse"):
-                parsing = self._parsed(picture.rgb, face, crop_from_picture)
         with _timed(timings, "judge"):
             quality = judge(
                 picture.rgb,
@@ -173,33 +155,9 @@ class Preprocess:
             image,
             matte,
             torch.from_numpy(compose(crop_from_picture, to_picture)),
-            camera,
             source_size=(round(width / sx), round(height / sy)),
         )
-        return PreprocessResult(portrait, quality, tuple(f.scaled(1 / sx, 1 / sy) for f in faces), timings, parsing)
-
-    def _parsed(self, rgb: U8, face: Face, crop_from_picture: F64) -> F32:
-        """[19, S, S] what the crop shows; the background stays in, for parsers were trained on photographs."""
-        assert self.parser is not None
-        crop = warp(rgb, crop_from_picture, (self.size, self.size), replicate=True)
-        frame = np.hstack([np.eye(2) / self.size, np.zeros((2, 1))])
-        marks = None if face.landmarks is None else apply(crop_from_picture, face.landmarks)
-        return self.parser.parse(crop, face_in_frame(frame, score=face.score, landmarks=marks, yaw_deg=face.yaw_hint))
-
-    def _refined(self, cutout: Cutout, first: F64) -> tuple[F64, Cameras | None, bool]:
-        """The crop corrected by the estimated camera, the camera in it, and whether the estimates were believed."""
-        if self.camera_estimator is None:
-            return first, None, True
-        crop = first
-        for rounds_left in range(_CAMERA_ROUNDS, -1, -1):
-            camera = self.camera_estimator.estimate(*cutout.at(crop)).validate()
-            correction = correct_crop(camera)
-            if correction.is_wild:
-                return first, None, False
-            if correction.is_small or not rounds_left:
-                break
-            crop = compose(correction.matrix, crop)
-        return crop, camera, True
+        return PreprocessResult(portrait, quality, tuple(f.scaled(1 / sx, 1 / sy) for f in faces), timings)
 
 
 def _chosen(faces: list[Face], options: PreprocessOptions, picture_scale: float) -> Face:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headlift.preprocess.crop import crop_from_face
-from headlift.preprocess.interfaces import Face
+from headlift.preprocess.interfaces import Face, HeadMaps
 from headlift.preprocess.matte import GrabCutMatter, Prior, key_plain_ground, prior_of, soften
 from headlift.preprocess.resample import compose, invert, scale_of, warp
 from headlift.preprocess.sight import ACCEPT, SIDE, HeadSight
@@ -39,23 +39,25 @@ class HeadNetMatter:
     working_side: int = 256  # pixels of the longer side while cutting
     rounds: int = 2
 
-    def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
         """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
-        frame = crop_from_face(Face(face_box, 1.0), 1)
-        (seen,) = self.sight.look(rgb, [frame])
-        if seen.score < ACCEPT:  # it does not see this head; what it says of hair and wall is worth nothing
-            return self.classical.matte(rgb, face_box)
+        if maps is None:
+            frame = crop_from_face(Face(face_box, 1.0), 1)
+            (found,) = self.sight.look(rgb, [frame])
+            if found.score < ACCEPT:  # it does not see this head; what it says of hair and wall is worth nothing
+                return self.classical.matte(rgb, face_box)
+            maps = HeadMaps(frame, found.alpha)
         height, width = rgb.shape[:2]
         scale = min(1.0, self.working_side / max(height, width))
         size = max(8, round(width * scale)), max(8, round(height * scale))
         small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-        onto_crop = np.diag([len(seen.alpha)] * 2) @ compose(
-            frame, np.diag([width / size[0], height / size[1], 1.0])[:2]
+        onto_crop = np.diag([len(maps.alpha)] * 2) @ compose(
+            maps.frame, np.diag([width / size[0], height / size[1], 1.0])[:2]
         )
         x0, y0, x1, y1 = (v * scale for v in face_box)
         prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
-        rough = _on_picture(seen.alpha, onto_crop, size)
-        labels = _labelled(small, rough, _within(seen.alpha, onto_crop, size), prior, scale_of(onto_crop))
+        rough = _on_picture(maps.alpha, onto_crop, size)
+        labels = _labelled(small, rough, _within(maps.alpha, onto_crop, size), prior, scale_of(onto_crop))
         return soften(rgb, _solid(self._cut(small, labels), rough, prior))
 
     def _cut(self, small: U8, labels: U8) -> Bool:

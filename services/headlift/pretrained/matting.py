@@ -59,7 +59,7 @@ class MattingNetwork:
         resized = F.interpolate(alpha.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
         return resized[0].clamp(0, 1)
 
-    def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: object = None) -> F32:
         """Opacity [h, w] of the people in ``rgb`` [h, w, 3]; where the face is, the network finds itself."""
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
         return np.asarray(self(picture)[0].numpy(), np.float32)

@@ -70,7 +70,7 @@ def local_answers(stages: LocalStages, *, memory_bytes: int, sharpens: bool = Tr
     painter = stages.draw if sharpens else Draw(stages.draw.render, None)
     return LocalAnswers(
         preprocess=PreprocessAnswer(stages.preprocess),
-        encode=EncodeAnswer(stages.reconstruct.encode, stages.network.weights_hash),
+        encode=EncodeAnswer(stages.reconstruct.stage, stages.network.weights_hash),
         decode=DecodeAnswer(stages.reconstruct),
         render=RenderAnswer(stages.draw.render, painter, RecentHeads(memory_bytes), unpack_head),
         sharpen=SharpenAnswer(stages.sharpen, _packed),

@@ -20,7 +20,7 @@ from headlift.gateway.workers import Workers
 from headlift.serving.answers import StageAnswers, local_answers, stage_services
 from headlift.serving.edge.served import ServedService, batch_services, edit_service
 from headlift.serving.editing import compose_edits
-from headlift.serving.network import EncoderCamera, load_stages, unpack_head
+from headlift.serving.network import load_stages, unpack_head
 from headlift.serving.observing import note_build
 from headlift.serving.stores import Housekeeping, Stores, open_renders, open_stores
 from headlift.settings import Settings
@@ -31,7 +31,7 @@ from headlift.store.requests import RequestLog
 from headlift.store.sealed import SealedStore
 from headlift.store.stages import StageCache
 
-__all__ = ["Computing", "EncoderCamera", "Service", "compose", "compute_here"]
+__all__ = ["Computing", "Service", "compose", "compute_here"]
 
 _STORING_THREADS, _STORING_QUEUE = 8, 4096
 _CREATE_WORKERS, _RENDER_WORKERS = 1, 2  # in one process

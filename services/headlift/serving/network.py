@@ -8,47 +8,25 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from headlift import formats
-from headlift.decode.stage import Decode
-from headlift.encode.stage import Encode
 from headlift.errors import BackendUnavailableError, MissingWeightsError
 from headlift.gateway.draw import Draw
 from headlift.gateway.pipeline import Network
-from headlift.gateway.reconstruct import Reconstruct
+from headlift.gateway.reconstruct import LocalReconstructor
 from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import load_checkpoint, weights_hash
-from headlift.model.perchead import PercHead
 from headlift.model.splat.rasterize import Backend
-from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.model.types import Gaussians, Portrait
 from headlift.preprocess import PictureLimits, Preprocess, build_preprocess
-from headlift.refine import Neighborhood, RefineSettings
+from headlift.refine import RefineSettings
 from headlift.render.pictures import Look, pack
 from headlift.render.stage import Render
 from headlift.settings import Settings
 from headlift.sharpen.stage import Sharpen
+from headlift.stages.reconstruct import Reconstruct
 
 _SHIPPED = "mini.safetensors"
-
-
-class EncoderCamera:
-    """A network's own estimate of the input camera, as preprocessing asks for it."""
-
-    def __init__(self, model: PercHead, device: torch.device) -> None:
-        self._model = model
-        self._device = device
-
-    def estimate(self, image: Tensor, alpha: Tensor) -> Cameras:
-        """See preprocess.CameraEstimator."""
-        with torch.no_grad():
-            camera: Cameras | None = self._model.encode(
-                image[None].to(self._device), alpha[None].to(self._device)
-            ).camera
-        if camera is None:
-            raise BackendUnavailableError(f"The network {self._model.config.name!r} does not estimate cameras.")
-        side = image.shape[-1]
-        return camera.to("cpu").resized(side, side)
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,7 @@ class LocalStages:
     """Every stage of one network, in this process."""
 
     preprocess: Preprocess
-    reconstruct: Reconstruct
+    reconstruct: LocalReconstructor
     draw: Draw
     sharpen: Sharpen
     network: Network
@@ -70,7 +48,7 @@ class LocalStages:
         portrait = Portrait(
             disc.expand(3, -1, -1) * 0.5, disc, torch.eye(3, dtype=torch.float64)[:2], orbit_camera(0, size=side)
         )
-        head = self.reconstruct.decode(self.reconstruct.encode(portrait))
+        head = self.reconstruct.stage(portrait).gaussians
         views = self.draw.render(head, orbit_camera(0.0, size=512))
         rgb = self.sharpen(views.rgb) if self.sharpen.available else views.rgb
         pack(rgb[0], views.alpha[0], Look())
@@ -97,31 +75,19 @@ def load_stages(settings: Settings) -> LocalStages:
         max_pixels=settings.picture_pixels_max,
         max_seconds=settings.decode_s_max,
     )
-    estimator = EncoderCamera(model, device) if config.encoder.estimates_camera else None
     size = settings.crop_size or max(config.portrait_size, 64)
     looking = build_preprocess(
         model,
         device,
         digest=digest,
         mode=settings.preprocess,
-        camera_estimator=estimator,
         size=size,
         limits=limits,
-        parsing_weights=settings.parsing_weights,
         matting_weights=settings.matting_weights,
     )
     refine = RefineSettings(size=settings.refine_size, final_size=settings.refine_final_size)
     sharpen = Sharpen(model, device, cuda_graphs=settings.cuda_graphs)
-    reconstruct = Reconstruct(
-        encode=Encode(model, device),
-        decode=Decode(model),
-        refine=refine,
-        topology=Neighborhood(model.template.neighbors, model.template.mirror),
-        pack_head=pack_head,
-        weights_hash=digest,
-        config_name=config.name,
-        portrait_size=size,
-    )
+    reconstruct = LocalReconstructor(Reconstruct(model, refine, portrait_size=size), pack_head, digest)
     draw = Draw(Render(cast(Backend, settings.rasterizer), device), sharpen)
     # What is computed less precisely is other heads: they must not be taken for each other.
     precision = "" if settings.precision == "highest" else f" {settings.precision}"

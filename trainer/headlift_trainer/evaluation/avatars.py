@@ -18,7 +18,8 @@ from torch import Tensor
 
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
-from headlift.model.types import Cameras, Gaussians
+from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.stages.reconstruct import Reconstruct
 from headlift_trainer.evaluation.folders import INPUTS, target_name, write_picture
 from headlift_trainer.evaluation.protocols import Pair, Protocol, pairs
 from headlift_trainer.evaluation.records import Records
@@ -76,6 +77,7 @@ class AvatarEvaluation:
 
     def __init__(self, model: PercHead, networks: MetricNetworks | None = None, *, sharpen: bool = True) -> None:
         self.model = model
+        self._stage = Reconstruct(model)
         self.networks = networks or MetricNetworks()
         self.sharpen = sharpen
         self.records = Records()
@@ -98,8 +100,8 @@ class AvatarEvaluation:
         return renders
 
     def _reconstruct(self, picture: Tensor, camera: Cameras) -> tuple[Gaussians, Cameras]:
-        tokens = self.model.encode(picture[None, :3], picture[None, 3:])
-        return self.model.decode(tokens)[0], tokens.camera if tokens.camera is not None else camera
+        made = self._stage(Portrait(picture[:3], picture[3:], torch.eye(2, 3, dtype=torch.float64)))
+        return made.gaussians, made.camera if made.camera is not None else camera
 
 
 def moved(estimate: Cameras, source: Cameras, target: Cameras) -> Cameras:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
-from headlift.model.types import Cameras, Gaussians
+from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.stages.reconstruct import Reconstruct
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.baselines import anchor_head, thumbnail
 from headlift_trainer.evaluation.synthetic import FRONT, camera_error
@@ -27,6 +28,7 @@ def evaluate(model: PercHead, held_out: SyntheticHeads, train: SyntheticHeads) -
     """
     was_training = model.training
     model.eval()
+    stage = Reconstruct(model)
     nearest = _nearest_rows(held_out, train)
     mean = anchor_head(model, train.means.float().mean(0), _mean_colors(train))
     sums: dict[str, list[float]] = {}
@@ -39,20 +41,24 @@ def evaluate(model: PercHead, held_out: SyntheticHeads, train: SyntheticHeads) -
             for name, chosen in _ASKED.items():
                 sums.setdefault(f"{prefix}{name}_psnr", []).append(float(scores[list(chosen)].mean()))
 
-        tokens = model.encode(pictures[:1, :3], pictures[:1, 3:])
-        add("", model.decode(tokens)[0])
+        front = stage(_portrait(pictures[0]))
+        add("", front.gaussians)
         add("mean_", mean)
         match = int(nearest[row])
         anchors = train.means[train.geometry[match]].float(), train.colors[match].float() / 255
         add("nearest_", anchor_head(model, *anchors))
-        if tokens.camera is not None:
-            error = camera_error(tokens.camera.viewmats, cameras[0].viewmats)
+        if front.camera is not None:
+            error = camera_error(front.camera.viewmats, cameras[0].viewmats)
             sums.setdefault("camera_error_deg", []).append(float(error))
-        side = model(pictures[1:2, :3], pictures[1:2, 3:])[0]
-        front = psnr(rasterize(side, cameras[0]).rgb, pictures[:1, :3])
-        sums.setdefault("from_45_front_psnr", []).append(float(front))
+        side = stage(_portrait(pictures[1])).gaussians
+        sums.setdefault("from_45_front_psnr", []).append(float(psnr(rasterize(side, cameras[0]).rgb, pictures[:1, :3])))
     model.train(was_training)
     return {name: round(sum(values) / len(values), 2) for name, values in sums.items()}
+
+
+def _portrait(picture: Tensor) -> Portrait:
+    """A rendered crop [4, S, S] as the stage takes it."""
+    return Portrait(picture[:3], picture[3:], torch.eye(2, 3, dtype=torch.float64))
 
 
 def _mean_colors(data: SyntheticHeads) -> Tensor:

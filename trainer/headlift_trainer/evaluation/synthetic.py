@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from headlift.decode.stage import Decode
 from headlift.errors import InvalidInputError
 from headlift.model.perchead import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
 from headlift.refine.settings import RefineSettings
-from headlift.refine.stage import Neighborhood, Refine
+from headlift.stages.clock import PlainClock
+from headlift.stages.reconstruct import Reconstruct, Reconstruction
 from headlift_trainer.evaluation.baselines import Baselines
 from headlift_trainer.evaluation.figures import figures
 from headlift_trainer.evaluation.held_out import HeldOutHead, HeldOutHeads
@@ -72,9 +72,12 @@ class _Clock:
         """What ``run`` gives."""
         start = time.perf_counter()
         result = run()
-        spent = time.perf_counter() - start
-        self.best[stage] = min(spent, self.best.get(stage, spent))
+        self.note(stage, time.perf_counter() - start)
         return result
+
+    def note(self, stage: str, spent: float) -> None:
+        """A run of ``stage`` took ``spent`` seconds."""
+        self.best[stage] = min(spent, self.best.get(stage, spent))
 
 
 class SyntheticEvaluation:
@@ -97,6 +100,7 @@ class SyntheticEvaluation:
         variants: Mapping[str, PercHead] | None = None,
     ) -> None:
         self.model, self.baselines = model, baselines
+        self._stage = Reconstruct(model, (settings or Settings()).refine)
         self.settings = settings or Settings()
         self.networks = networks or MetricNetworks()
         self.variants = dict(variants or {})
@@ -137,13 +141,16 @@ class SyntheticEvaluation:
         size = self.picture_size = head.pictures.shape[-1]
         cameras, truth = crop_cameras(head.viewmats[: len(RIG_DEG)], size), head.pictures[: len(RIG_DEG)]
         picture = truth[view : view + 1]
-        ours, camera, tokens = self._reconstruct(picture)
+        portrait = Portrait(picture[0, :3], picture[0, 3:], torch.eye(2, 3, dtype=torch.float64))
+        made = self._reconstruct(portrait)
+        camera = made.camera if made.camera is not None else crop_cameras(frontal(), size)
         self.camera_errors.setdefault(view, []).append(float(camera_error(camera.viewmats, cameras[view].viewmats)))
-        clouds = {"ours": ours, "mean": self._mean, "nearest": self.baselines.nearest(picture[0], view)}
-        clouds |= {name: other(picture[:, :3], picture[:, 3:])[0] for name, other in self.variants.items()}
+        clouds = {"ours": made.gaussians, "mean": self._mean, "nearest": self.baselines.nearest(picture[0], view)}
+        clouds |= {name: Reconstruct(other)(portrait).gaussians for name, other in self.variants.items()}
         if refine:
             clouds |= {
-                f"{name}_refined": self._refined(clouds[name], picture, camera, tokens) for name in ("ours", "mean")
+                f"{name}_refined": self._refined(clouds[name], portrait, camera, made.tokens)
+                for name in ("ours", "mean")
             }
         pictures = {"truth": truth[:, :3]}
         for method, cloud in clouds.items():
@@ -165,26 +172,22 @@ class SyntheticEvaluation:
             kept = self._mean_views = cameras.viewmats, rasterize(cloud, cameras)
         return kept[1]
 
-    def _reconstruct(self, picture: Tensor) -> tuple[Gaussians, Cameras, ImageTokens]:
-        """The head of one picture [1, 4, S, S], the camera that it was taken with, as estimated, and its tokens."""
-        tokens = self.clock.time("encode", partial(self.model.encode, picture[:, :3], picture[:, 3:]))
-        head = self.clock.time("decode", partial(self.model.decode, tokens))[0]
-        camera = tokens.camera if tokens.camera is not None else crop_cameras(frontal(), picture.shape[-1])
-        return head, camera, tokens
+    def _reconstruct(self, portrait: Portrait) -> Reconstruction:
+        """The head of one portrait, with the model's own estimate of the camera, as it is served."""
+        clock = PlainClock()
+        made = self._stage(portrait, clock=clock)
+        for stage, spent_ms in clock.spent_ms.items():
+            self.clock.note(stage, spent_ms / 1e3)
+        return made
 
-    def _refined(self, head: Gaussians, picture: Tensor, camera: Cameras, tokens: ImageTokens) -> Gaussians:
+    def _refined(self, head: Gaussians, portrait: Portrait, camera: Cameras, tokens: ImageTokens) -> Gaussians:
         """The head after refinement against the one input picture, recoloured as far as when it is served."""
-        size = picture.shape[-1]
-        portrait = Portrait(picture[0, :3], picture[0, 3:], torch.eye(2, 3, dtype=torch.float64))
-        settings = replace(self.settings.refine, final_size=min(size, self.settings.refine.final_size))
-        template = self.model.template
-        topology = Neighborhood(template.neighbors.long(), template.mirror.long())
         safe = replace(head, colors=head.colors.clamp(0, 1))
         run = partial(
-            Refine(settings), safe, portrait, camera.resized(size, size), topology=topology,
-            trust=Decode(self.model).trust(tokens, safe),
+            self._stage.refined, safe, portrait, camera.resized(portrait.size, portrait.size), tokens,
+            self.settings.refine.steps,
         )  # fmt: skip
-        return self.clock.time("refine", run).gaussians
+        return self.clock.time("refine", run)[0]
 
     def _record(self, method: str, head: HeldOutHead, view: int, picture: Tensor, truth: Tensor) -> None:
         values = measure(picture, truth, self.networks)

@@ -41,6 +41,7 @@ def by_parser(parser: Callable[[], Parser]) -> Segment:
         return Segmentation(
             torch.where(believed, (labels + 1).to(torch.uint8), own.labels),
             torch.where(believed, confidence, own.confidence),
+            own.camera,
         )
 
     return segment

@@ -126,9 +126,8 @@ class Subjects:
             seen = self._segment(stage, portrait)
         side = stage.map_size
         confidence = (np.asarray(seen.confidence, np.float32).clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-        camera = portrait.camera or orbit_camera(0.0, size=side)
         labels = resize_map(np.asarray(seen.labels, np.uint8), side)
-        return Geometry(labels, resize_map(confidence, side), camera.resized(side, side), origin)
+        return Geometry(labels, resize_map(confidence, side), seen.camera.resized(side, side), origin)
 
     def portrait(self, subject: Subject, watch: Stopwatch, token: StopToken) -> Portrait:
         """The portrait of a head, or of an edited head the picture of it that stands for one."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import BackendUnavailableError, InvalidCameraError, InvalidGaussiansError, InvalidInputError
+from headlift.model.passes import count_pass
 from headlift.model.splat import cuda, native, reference
 from headlift.model.types import Cameras, Gaussians, RenderedViews
 
@@ -121,6 +122,7 @@ def rasterize(gaussians: Gaussians, cameras: Cameras, *, backend: Backend = "aut
         InvalidInputError: Mixed devices or dtypes, a dtype that no backend draws, an unknown backend.
         BackendUnavailableError: The backend asked for is not there.
     """
+    count_pass("rasterize")
     _check_shapes(gaussians, cameras)
     tensors = (
         gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors,
