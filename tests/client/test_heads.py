@@ -76,10 +76,10 @@ def test_an_orbit_is_iterated_and_can_be_left(client, head):
 
 @pytest.mark.parametrize("kind", ["ply", "splat", "spz", "spz_v4", "glb", "wire"])
 def test_files_are_exported_whole_with_progress(client, head, kind, tmp_path):
-    path, heard = tmp_path / f"head.{kind}", []
-    data = client.export(head, kind, path=path, progress=lambda done, total: heard.append((done, total)))
+    path, reports = tmp_path / f"head.{kind}", []
+    data = client.export(head, kind, path=path, progress=lambda done, total: reports.append((done, total)))
     assert path.read_bytes() == data
-    assert heard[-1] == (len(data), len(data))
+    assert reports[-1] == (len(data), len(data))
     assert len(formats.read(data, kind.split("_")[0])) == head.gaussian_count
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 import grpc
@@ -36,9 +35,7 @@ class AsyncLiveSession(BaseLiveSession):
         await self._open(None)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End the session at once."""
         self._state.closed = True
         self._stream.cancel()
@@ -71,7 +68,7 @@ class AsyncLiveSession(BaseLiveSession):
                         await self._write(message)
                     if event is not None:
                         yield event
-                # Reading ends without an error when the call fails; only its status tells.
+                # Reading ends without an error when the call fails; only its status says so.
                 failure = await _failure_of(self._stream)
             except grpc.RpcError as error:
                 failure = error
@@ -135,9 +132,7 @@ class AsyncHeadliftClient(BaseClient):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

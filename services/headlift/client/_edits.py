@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from google.rpc import status_pb2
-
 from headlift.client._calls import Stream, Unary
 from headlift.client._heads import HeadLike, head_name, new_request_id
 from headlift.client._pictures import RenderedPicture, picture_of, read_file
@@ -221,5 +219,4 @@ def _segmented(response: pb.SegmentPortraitResponse) -> Segmented:
 def _replayed(response: pb.ReplayEditsResponse) -> Replayed:
     if response.WhichOneof("outcome") == "head":
         return Replayed(response.target_index, response.head, None)
-    status = status_pb2.Status(code=response.error.code, message=response.error.message, details=response.error.details)
-    return Replayed(response.target_index, None, error_of(status))
+    return Replayed(response.target_index, None, error_of(response.error))

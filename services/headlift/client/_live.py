@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import grpc
-from google.rpc import status_pb2
 
 from headlift.client._heads import HeadLike, head_name
 from headlift.client._pictures import PictureFormat, RenderedPicture, picture_of, picture_options
@@ -191,16 +190,14 @@ class LiveState:
             reason = pb.LiveDropReason.Name(response.dropped.reason).removeprefix("LIVE_DROP_REASON_").lower()
             return LiveDropped(list(response.dropped.sequences), response.dropped.count, reason), []
         if kind == "error":
-            fault = response.error
-            self._forget([fault.sequence])
-            status = status_pb2.Status(code=fault.code, message=fault.message, details=fault.details)
-            return LiveRefused(fault.sequence, error_of(status)), []
+            self._forget([response.error.sequence])
+            return LiveRefused(response.error.sequence, error_of(response.error)), []
         if kind == "view":
             return self._view(response.view), [_credit()]
         return self._head(response)
 
     def take_unanswered(self) -> LiveDropped | None:
-        """What a broken stream left without an answer; told once."""
+        """What a broken stream left without an answer; reported once."""
         sequences = sorted(self._sent)
         self._sent.clear()
         return LiveDropped(sequences, len(sequences), "disconnected") if sequences else None

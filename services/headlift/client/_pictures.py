@@ -104,5 +104,5 @@ def enum_value(enum: Any, prefix: str, name: str, field: str) -> Any:
     try:
         return enum.Value(prefix + name.upper())
     except ValueError:
-        known = ", ".join(k.removeprefix(prefix).lower() for k in enum.keys()[1:])
-        raise InvalidInputError(f"{field} is {name!r}; it must be one of {known}.", field=field) from None
+        choices = ", ".join(k.removeprefix(prefix).lower() for k in enum.keys()[1:])
+        raise InvalidInputError(f"{field} is {name!r}; it must be one of {choices}.", field=field) from None
