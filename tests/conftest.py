@@ -20,7 +20,7 @@ from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
 
 # Real servers (tests/servers) for whoever needs one: they start when the first test asks.
-pytest_plugins = ["real_browser", "real_cluster", "real_ray", "real_redis", "real_s3"]
+pytest_plugins = ["real_browser", "real_cluster", "real_ray", "real_redis", "real_s3", "real_server"]
 
 
 @pytest.fixture(scope="session")

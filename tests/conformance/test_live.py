@@ -15,11 +15,18 @@ import psutil
 import pytest
 from PIL import Image
 
+from headlift.client import (
+    AsyncHeadliftClient,
+    HeadliftClient,
+    LiveDropped,
+    LiveHead,
+    LiveRefused,
+    LiveView,
+    camera,
+)
+from headlift.client._retry import error_from_rpc
 from headlift.errors import NotFoundError, OverloadedError
 from headlift.gateway.live.options import LiveLimits
-from headlift.serving.client import AsyncHeadliftClient, HeadliftClient, camera
-from headlift.serving.client.live import LiveDropped, LiveHead, LiveRefused, LiveView
-from headlift.serving.client.retry import error_from_rpc
 from headlift.v1 import head_service_pb2, head_service_pb2_grpc, picture_pb2
 from headlift.v1 import live_pb2 as pb
 
@@ -57,7 +64,7 @@ def test_views_of_a_live_session_are_the_pictures_that_rendering_gives(client, h
     with client.live(head=head, **SMALL) as live:
         assert live.head == head
         for yaw in (0.0, 30.0, -60.0):
-            sequence = live.look(camera(yaw_deg=yaw))
+            sequence = live.send_viewpoint(camera(yaw_deg=yaw))
             view = next(iter(live))
             assert isinstance(view, LiveView)
             assert (view.sequence, view.is_keyframe) == (sequence, True)
@@ -73,14 +80,14 @@ def test_frames_become_heads_and_views_and_nothing_of_them_is_stored(runtime, cl
     with HeadliftClient(runtime.address, tenant="passing") as passing, passing.live(answers="both", **SMALL) as live:
         answers = iter(live)
         for index in range(2):
-            sequence = live.frame(small_portrait)
+            sequence = live.send_frame(small_portrait)
             view, head = next(answers), next(answers)
             assert isinstance(view, LiveView)
             assert isinstance(head, LiveHead)
             assert view.sequence == head.sequence == sequence
             assert head.is_keyframe == (index == 0)
             assert len(head.head) == 512
-        live.frame(b"no picture")
+        live.send_frame(b"no picture")
         refused = next(answers)
         assert isinstance(refused, LiveRefused)
         assert refused.error.reason == "UNREADABLE_PICTURE"
@@ -93,7 +100,7 @@ def test_video_comes_as_access_units_that_a_decoder_takes_one_by_one(client, hea
     with client.live(head=head, format="h264", **SMALL) as live:
         answers = iter(live)
         for i in range(5):
-            live.look(camera(yaw_deg=5.0 * i))
+            live.send_viewpoint(camera(yaw_deg=5.0 * i))
             view = next(answers)
             assert view.picture is None
             assert view.is_keyframe == (i == 0)
@@ -116,10 +123,10 @@ async def test_the_asyncio_client_does_what_the_blocking_one_does(runtime, head)
         first = await anext(answers)
         assert isinstance(first, LiveHead)
         assert len(first.head) == head.gaussian_count
-        sequence = await live.look(camera(yaw_deg=10))
+        sequence = await live.send_viewpoint(camera(yaw_deg=10))
         view = await anext(answers)
         assert (view.sequence, view.picture.image().size) == (sequence, (48, 32))
-        await live.keyframe()
+        await live.request_keyframe()
         kinds = {type(await anext(answers)), type(await anext(answers))}
         assert kinds == {LiveView, LiveHead}
         await live.close()
@@ -134,7 +141,7 @@ async def test_a_session_survives_a_stream_that_breaks(runtime, head):
         client.live(head=head, **SMALL) as live,
     ):
         answers = aiter(live)
-        await live.look(camera(yaw_deg=15))
+        await live.send_viewpoint(camera(yaw_deg=15))
         first = await anext(answers)
         session = live.opened.session_id
         await proxy.cut()
@@ -225,7 +232,7 @@ def test_fifty_callers_who_stall_cost_little_memory_and_nobody_else_anything(run
         with HeadliftClient(runtime.address, tenant="shared") as client, client.live(head=head, **SMALL) as live:
             answers = iter(live)
             for i in range(20):
-                sequence = live.look(camera(yaw_deg=float(i)))
+                sequence = live.send_viewpoint(camera(yaw_deg=float(i)))
                 assert next(answers).sequence == sequence
         grown = psutil.Process().memory_info().rss - before
     finally:

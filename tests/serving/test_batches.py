@@ -14,10 +14,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import code_pb2, error_details_pb2
 from PIL import Image
 
-from headlift.errors import CancelledError, NotFoundError
 from headlift.serving.background import BackgroundServer
-from headlift.serving.client import HeadliftClient
-from headlift.serving.client.batches import BatchClient
 from headlift.v1 import batch_service_pb2 as pb
 from headlift.v1 import batch_service_pb2_grpc, head_service_pb2, head_service_pb2_grpc
 
@@ -239,22 +236,3 @@ def test_a_tenant_may_have_so_many_batches_at_a_time_and_so_many_heads(settings,
         results = results_of(api.wait(operation.name))
         assert len(api.head_names()) == 4
         assert {reason_of(r.error) for r in results if not r.head} == {"QUOTA_EXCEEDED"}
-
-
-def test_the_client_begins_waits_cancels_and_forgets(api, pictures):
-    with HeadliftClient(api.address, tenant="client") as client:
-        batches = BatchClient(client)
-        name = batches.create_heads(list(pictures(2)), refine_steps=0)
-        assert name in batches.names()
-        results = batches.wait(name, LIMIT_S)
-        assert {r.head for r in results} == {head.name for head in client.list_heads()}
-        assert batches.progress(name).done_count == 2
-        batches.delete(name)
-        with pytest.raises(NotFoundError):
-            batches.progress(name)
-        clip = batches.create_heads_of_clip(clip_of(pictures(3)), frame_step=2, refine_steps=0)
-        assert [r.frame_index for r in batches.wait(clip, LIMIT_S)] == [0, 2]
-        long = batches.create_heads(list(pictures(20)), refine_steps=0)
-        batches.cancel(long)
-        with pytest.raises(CancelledError):
-            batches.wait(long, LIMIT_S)

@@ -5,6 +5,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headlift.client import AsyncHeadliftClient, HeadliftClient, RetryPolicy
 from headlift.errors import (
     BackendUnavailableError,
     CorruptWeightsError,
@@ -13,7 +14,6 @@ from headlift.errors import (
     StoreError,
 )
 from headlift.serving.background import BackgroundServer
-from headlift.serving.client import AsyncHeadliftClient, HeadliftClient, RetryPolicy
 from headlift.serving.embedded import EmbeddedServer
 
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from real_browser import SOFTWARE_3D, opened, upload
 
 from headlift import formats
-from headlift.serving.client import HeadliftClient, camera
+from headlift.client import HeadliftClient, camera
 
 
 def _paint(page: Page) -> None:

@@ -24,7 +24,7 @@ from headlift.batch.manifest import Item, items_of, items_table
 from headlift.batch.results import Row, rows_of, rows_table
 from headlift.batch.run import Job, Workforce
 from headlift.errors import HeadliftError, InvalidInputError, StageUnavailableError
-from headlift.gateway.status import error_of, status_of
+from headlift.status import error_of, status_of
 
 _FAULT = "FAULT"
 

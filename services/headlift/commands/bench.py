@@ -69,7 +69,7 @@ def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | N
         the default refinement), render_ms (cached 512x512 view with sharpening, JPEG, over loopback), ready_s (start
         of the process to health SERVING), peak_rss_mb (of the server, over everything).
     """
-    from headlift.serving.client import HeadliftClient, camera
+    from headlift.client import HeadliftClient, camera
 
     begin = time.perf_counter()
     server = _start(scratch, weights)

@@ -97,8 +97,8 @@ def _portraits(folder: Path, count: int) -> list[bytes]:
 
 
 def _server(settings: Settings, pictures: list[bytes]) -> dict[str, float]:
+    from headlift.client import HeadliftClient
     from headlift.serving.background import BackgroundServer
-    from headlift.serving.client import HeadliftClient
 
     clock = _Clock(time.perf_counter())
     with BackgroundServer(settings) as server, HeadliftClient(server.address) as client:

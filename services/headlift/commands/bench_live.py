@@ -23,8 +23,8 @@ from headlift.commands.session import Subparsers, add_command, emit, say
 from headlift.errors import HeadliftError
 
 if TYPE_CHECKING:
+    from headlift.client import HeadliftClient
     from headlift.model.types import Gaussians
-    from headlift.serving.client import HeadliftClient
 
 FORMATS = ("jpeg", "webp", "h264")
 _YAWS = (0.0, 30.0)  # where decoded heads are compared from
@@ -43,7 +43,7 @@ def register(kinds: Subparsers) -> None:
 
 def live(args: argparse.Namespace) -> int:
     """``headlift bench live``."""
-    from headlift.serving.client import HeadliftClient
+    from headlift.client import HeadliftClient
 
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server ({args.runtime})")
@@ -79,13 +79,13 @@ def moving(picture: bytes, count: int) -> Iterator[bytes]:
 
 
 def _views(client: HeadliftClient, head: str, kind: Any, args: argparse.Namespace) -> dict[str, float]:
-    from headlift.serving.client import camera
+    from headlift.client import camera
 
     with client.live(head=head, format=kind, width=args.size, height=args.size) as session:
         answers = iter(session)
 
         def ask(index: int) -> Any:
-            session.look(camera(yaw_deg=30.0 * math.sin(0.1 * index)))
+            session.send_viewpoint(camera(yaw_deg=30.0 * math.sin(0.1 * index)))
             return _answer(answers)
 
         ask(0)  # the first loads the head into the renderer
@@ -97,7 +97,7 @@ def _anew(client: HeadliftClient, frames: list[bytes], kind: Any, args: argparse
         answers = iter(session)
 
         def ask(index: int) -> Any:
-            session.frame(frames[index])
+            session.send_frame(frames[index])
             return _answer(answers)
 
         return _figures(ask, len(frames))
@@ -109,7 +109,7 @@ def _heads(client: HeadliftClient, frames: list[bytes]) -> dict[str, Any]:
     with client.live(answers="heads") as session:
         answers = iter(session)
         for frame in frames:
-            session.frame(frame)
+            session.send_frame(frame)
             answer = _answer(answers)
             deltas.append(answer.head)
             if not answer.is_keyframe:
@@ -134,9 +134,9 @@ def _whole(client: HeadliftClient, frames: list[bytes]) -> tuple[list[Gaussians]
     with client.live(answers="heads") as session:
         answers = iter(session)
         for frame in frames:
-            session.frame(frame)
+            session.send_frame(frame)
             _answer(answers)
-            session.keyframe()
+            session.request_keyframe()
             answer = _answer(answers)
             heads.append(answer.head)
             sizes.append(answer.size_bytes)
@@ -155,7 +155,7 @@ def _psnr(head: Gaussians, truth: Gaussians) -> float:
 
 def _answer(answers: Iterator[Any]) -> Any:
     """The next view or head; what was refused is raised."""
-    from headlift.serving.client.live import LiveDropped, LiveRefused
+    from headlift.client import LiveDropped, LiveRefused
 
     for answer in answers:
         if isinstance(answer, LiveRefused):

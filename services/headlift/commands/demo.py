@@ -26,7 +26,7 @@ from headlift.v1 import head_pb2
 if TYPE_CHECKING:
     from PIL import Image
 
-    from headlift.serving.client import HeadliftClient
+    from headlift.client import HeadliftClient
 
 _FILES = {"head.ply": "ply", "head.spz": "spz_v3", "head.glb": "glb"}
 _VIEWS = (
@@ -131,8 +131,8 @@ def portrait_bytes(path: str | None) -> tuple[str, bytes]:
 
 def _views(args: argparse.Namespace, client: HeadliftClient, head: head_pb2.Head, picture: bytes) -> bytes:
     """The labelled sheet of views, as PNG."""
+    from headlift.client import camera
     from headlift.render.sheet import contact_sheet
-    from headlift.serving.client import camera
 
     cameras = [camera(yaw_deg=yaw, pitch_deg=pitch) for _, yaw, pitch in _VIEWS]
     pictures = client.render(head, cameras, width=args.size, height=args.size)

@@ -90,7 +90,7 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 def render(args: argparse.Namespace) -> int:
     """``headlift render``."""
-    from headlift.serving.client import camera
+    from headlift.client import camera
 
     kind = suffix_value(args.out, PICTURES)
     view = camera(args.yaw, args.pitch, args.roll, args.distance, args.fov)

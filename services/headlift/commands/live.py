@@ -63,8 +63,7 @@ def _fly(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[by
     """Figures of the stream, and its access units."""
     import numpy as np
 
-    from headlift.serving.client import camera
-    from headlift.serving.client.live import LiveRefused, LiveView
+    from headlift.client import LiveRefused, LiveView, camera
 
     units: list[bytes] = []
     waits: list[float] = []
@@ -74,7 +73,7 @@ def _fly(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[by
     ):
         begin, answers = time.perf_counter(), iter(session)
         while len(units) < args.frames:
-            session.look(camera(yaw_deg=360.0 * len(units) / args.frames, pitch_deg=args.pitch))
+            session.send_viewpoint(camera(yaw_deg=360.0 * len(units) / args.frames, pitch_deg=args.pitch))
             # Only the answer to the newest question is asked for: nothing is dropped, and latency is seen as it is.
             answer = next(answers)
             if isinstance(answer, LiveRefused):

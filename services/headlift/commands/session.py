@@ -18,7 +18,7 @@ from headlift.settings import Settings
 from headlift.v1 import head_pb2
 
 if TYPE_CHECKING:
-    from headlift.serving.client import HeadliftClient
+    from headlift.client import HeadliftClient
 
 _CLEAR: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
 _PATHS = ("data_dir", "weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
@@ -61,7 +61,7 @@ def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
 def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[HeadliftClient]:
     """A client on ``--server``, or on a server that lives as long as the block."""
     # Imported here: a client of another machine need not load torch.
-    from headlift.serving.client import Credentials, HeadliftClient
+    from headlift.client import Credentials, HeadliftClient
 
     settings = settings_of(args, **overrides)
     if settings.server:

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_GAUSSIANS",
     "Format",
     "Frame",
+    "Gaussians",
     "Metadata",
     "read",
     "read_with_metadata",

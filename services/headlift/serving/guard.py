@@ -18,12 +18,12 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from headlift.errors import DeadlineError, FormatError, HeadliftError, QuotaError, RateLimitError
-from headlift.gateway.status import status_of, unexpected_status
 from headlift.serving.edge.callers import scope_of
 from headlift.serving.edge.calls import REQUEST_ID, Context, GrpcCallContext, plain_metadata, refuse
 from headlift.serving.edge.edge import Edge, Finished
 from headlift.serving.edge.quotas import Ask
 from headlift.serving.edge.tenancy import check_own, tenant_of
+from headlift.status import status_of, unexpected_status
 from headlift.telemetry import calls
 
 _log = logging.getLogger("headlift.rpc")

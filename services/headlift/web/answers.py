@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from starlette.responses import JSONResponse
 
 from headlift.errors import HeadliftError, InvalidInputError, OverloadedError, PictureTooLargeError
-from headlift.gateway.status import UNEXPECTED
+from headlift.status import UNEXPECTED
 from headlift.v1 import head_pb2
 
 _STATUS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from headlift.serving.client import AsyncHeadliftClient
+from headlift.client import AsyncHeadliftClient
 from headlift.web.sessions import Sessions, Visitor
 
 

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from headlift.client import Frame, camera, camera_from_matrices
 from headlift.errors import InvalidInputError
 from headlift.gateway import progress
 from headlift.render.video import write_film
-from headlift.serving.client import camera, camera_from_matrices
-from headlift.serving.client.requests import Frame
 from headlift.v1 import camera_pb2, head_pb2
 from headlift.web.answers import error_dict, event, head_dict
 from headlift.web.bodies import PICTURES, integer, number, read_body, read_json

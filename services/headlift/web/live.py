@@ -14,9 +14,8 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from headlift.client import AsyncLiveSession, LiveRefused, LiveView
 from headlift.errors import FormatError, HeadliftError
-from headlift.serving.client.live import LiveRefused, LiveView
-from headlift.serving.client.live_streams import AsyncLiveSession
 from headlift.web.answers import error_dict
 from headlift.web.bodies import integer
 from headlift.web.desk import desk_of
@@ -56,7 +55,7 @@ async def _serve(socket: WebSocket, session: AsyncLiveSession, size: tuple[int, 
             message = await _receive(socket)
             try:
                 camera = matrix_camera(message, *size)
-                theirs[await session.look(camera)] = integer(message, "sequence", 0) & 0x7FFFFFFF
+                theirs[await session.send_viewpoint(camera)] = integer(message, "sequence", 0) & 0x7FFFFFFF
             except HeadliftError as error:
                 await socket.send_json({"error": error_dict(error)})
             while len(theirs) > _PENDING_MAX:

@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from headlift.client import AsyncHeadliftClient, Credentials
 from headlift.errors import UnauthenticatedError
-from headlift.serving.client import AsyncHeadliftClient, Credentials
 from headlift.serving.edge.callers import Caller
-from headlift.web.editing import Editing
 
 COOKIE = "headlift-session"
 _TOKEN = re.compile("[A-Za-z0-9_-]{43}")
@@ -79,10 +78,6 @@ class Sessions:
         return AsyncHeadliftClient(
             self._address, tenant=visitor.tenant, credentials=Credentials(api_key=visitor.key), timeout_s=600.0
         )
-
-    def editing(self, visitor: Visitor) -> Editing:
-        """The same for editing."""
-        return Editing(self._address, Credentials(api_key=visitor.key))
 
     def sign_in(self, key: str) -> str:
         """Check a credential and begin a session; its cookie's value.

@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from headlift.client import Credentials, HeadliftClient, RetryPolicy
 from headlift.errors import (
     InvalidInputError,
     NotFoundError,
@@ -22,7 +23,6 @@ from headlift.errors import (
     UnauthenticatedError,
 )
 from headlift.serving.background import BackgroundServer
-from headlift.serving.client import Credentials, HeadliftClient, RetryPolicy
 from headlift.serving.edge.compose import compose_edge
 from headlift.serving.edge.keys import KeyFile
 from headlift.serving.edge.quotas import Ask

@@ -6,8 +6,8 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from headlift.client import AsyncHeadliftClient, Credentials, RetryPolicy
 from headlift.errors import InvalidInputError, ServerError
-from headlift.serving.client import AsyncHeadliftClient, Credentials, RetryPolicy
 from headlift.serving.edge import watched
 from headlift.serving.edge.tls import server_credentials
 

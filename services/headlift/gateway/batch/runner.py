@@ -31,8 +31,8 @@ from headlift.errors import (
 from headlift.gateway.batch.parsing import BatchItem, body_sha256, count_items, items_of, operation_name, parse_batch
 from headlift.gateway.context import without_deadline
 from headlift.gateway.idempotency import conflict
-from headlift.gateway.status import status_of, unexpected_status
 from headlift.gateway.workers import Workers
+from headlift.status import status_of, unexpected_status
 from headlift.store.leases import Lease, Leases
 from headlift.store.operations import OperationName, OperationStore
 from headlift.v1 import batch_service_pb2 as pb

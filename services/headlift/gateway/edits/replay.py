@@ -20,9 +20,9 @@ from headlift.gateway.edits.requests import (
 )
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.subjects import Subjects
-from headlift.gateway.status import status_of
 from headlift.gateway.validation import check_range, parse_durability, parse_name, parse_parent, parse_request_id
 from headlift.gateway.workers import Workers
+from headlift.status import status_of
 from headlift.store.blobs import Durability
 from headlift.v1 import edit_service_pb2 as pb
 from headlift.v1 import head_pb2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from headlift.errors import HeadliftError
 from headlift.gateway.live.mailbox import Mailbox
-from headlift.gateway.status import status_of
+from headlift.status import status_of
 from headlift.v1 import live_pb2 as pb
 
 _ERRORS_MAX = 16

@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 
 from headlift.errors import HeadliftError
 from headlift.gateway.context import StopToken
-from headlift.gateway.status import error_of, status_of
+from headlift.status import error_of, status_of
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)

@@ -1,4 +1,4 @@
-"""What a client shows to a server, and what it asks a server to show."""
+"""How a client is known to a server, and how it knows the server."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Credentials:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What is sent with a call."""
-        shown = self.token() if self.token is not None else self.api_key
-        return (("authorization", f"Bearer {shown}"),) if shown else ()
+        secret = self.token() if self.token is not None else self.api_key
+        return (("authorization", f"Bearer {secret}"),) if secret else ()
 
     def channel(self, api: Any, address: str, options: Any) -> Any:
         """A channel of ``api`` (``grpc`` or ``grpc.aio``) to HOST:PORT.
@@ -61,9 +61,9 @@ class Credentials:
         if self.secure:
             read = [None if p is None else _read(p) for p in (self.ca, self.key, self.cert)]
             return api.secure_channel(address, grpc.ssl_channel_credentials(*read), options)
-        shown = self.api_key or self.token is not None
+        has_secret = self.api_key or self.token is not None
         local = address.rpartition(":")[0] in _LOOPBACK or address.startswith("unix:")
-        if shown and not self.allow_plaintext and not local:
+        if has_secret and not self.allow_plaintext and not local:
             raise InvalidInputError(
                 f"The key would go to {address} unencrypted; use TLS (tls, ca), or allow_plaintext=True where "
                 "something else encrypts.",

@@ -2,7 +2,7 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import headlift.errors as errors
-from headlift.gateway.status import DOMAIN, error_of, status_of, unexpected_status
+from headlift.status import DOMAIN, error_of, status_of, unexpected_status
 
 
 def tree(kind):

@@ -6,6 +6,7 @@ The server packs an error's class, reason, field and metadata; the client finds 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf import any_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -19,7 +20,7 @@ UNEXPECTED = (
 
 
 def status_of(error: HeadliftError) -> status_pb2.Status:
-    """The status that tells a client about ``error``."""
+    """The status that stands for ``error``."""
     details: list[message.Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
@@ -41,8 +42,12 @@ def unexpected_status(request_id: str) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.INTERNAL, message=UNEXPECTED, details=[_packed(info)])
 
 
-def error_of(status: status_pb2.Status) -> HeadliftError:
-    """The error that a status tells about; ServerError where no class of ours fits."""
+def error_of(status: Any) -> HeadliftError:
+    """The error that a status stands for; ServerError where no class of ours fits.
+
+    Args:
+        status: google.rpc.Status, or one of our messages with its fields (LiveError, ReplayError).
+    """
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     has_info, has_bad, has_retry = (any(d.Unpack(m) for d in status.details) for m in (info, bad, retry))
     code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "UNKNOWN"
@@ -58,7 +63,7 @@ def error_of(status: status_pb2.Status) -> HeadliftError:
 
 def _class_of(reason: str, code: str) -> type[HeadliftError]:
     """The class with this reason; else the most general one with this code."""
-    # The tree of headlift.errors alone: what a room derives for itself is known to nobody on the other side.
+    # The tree of headlift.errors alone: what a module derives for itself is known to nobody on the other side.
     public = [kind for kind in _tree(HeadliftError) if kind.__module__ == HeadliftError.__module__]
     classes = [kind for kind in public if kind.code == code and kind is not HeadliftError]
     for kind in classes:

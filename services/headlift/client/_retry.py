@@ -1,7 +1,8 @@
-"""What a client does about refusals: which are worth asking again, when, and as what they are raised."""
+"""What a client does about failed calls: which are worth another try, when, and as what they are raised."""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 
 from headlift.errors import HeadliftError, OverloadedError
-from headlift.gateway.status import error_of
+from headlift.status import error_of
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -32,7 +33,7 @@ class RetryPolicy:
         if attempt + 1 >= self.attempts_max:
             return None
         if isinstance(error, OverloadedError):
-            # A little later than told, and not all at once.
+            # A little later than asked for, and not all callers at once.
             return error.retry_after_s * random.uniform(1.0, 1.5)
         if error.code == "UNAVAILABLE":
             return random.uniform(0.5, 1.0) * min(self.first_s * self.factor**attempt, self.longest_s)
@@ -40,9 +41,9 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The tries of one call within its time."""
+    """The tries of one call within its time; of no end where none is given."""
 
-    def __init__(self, policy: RetryPolicy, timeout_s: float) -> None:
+    def __init__(self, policy: RetryPolicy, timeout_s: float = math.inf) -> None:
         self._policy = policy
         self._end = time.monotonic() + timeout_s
         self._attempt = 0
@@ -52,7 +53,7 @@ class Attempts:
         """Time left for the next try; never quite 0, so that gRPC itself reports the deadline."""
         return max(self._end - time.monotonic(), 1e-3)
 
-    def after(self, failure: grpc.RpcError, *, again: bool = True) -> float:
+    def delay_after(self, failure: grpc.RpcError, *, again: bool = True) -> float:
         """Seconds to wait before the next try; raises our error where there is none, or not ``again``."""
         error = error_from_rpc(failure)
         delay = self._policy.delay_s(error, self._attempt)

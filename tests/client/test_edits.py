@@ -1,13 +1,10 @@
-import inspect
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from headlift.client import AsyncHeadliftClient, HeadliftClient, style
+from headlift.client._edits import label_map, mixed_style
 from headlift.errors import InvalidInputError, NotFoundError, UnreadablePictureError
-from headlift.serving.client import AsyncHeadliftClient, HeadliftClient, style
-from headlift.serving.client.editing import AsyncEdits, BlockingEdits
-from headlift.serving.client.edits import label_map, mixed
 from headlift.v1 import edit_pb2
 
 HAT = edit_pb2.Stroke(label=16, points=[1000, 500, 7000, 500], radius=500)
@@ -28,16 +25,16 @@ def head(server, portrait_png):
 def test_a_head_is_segmented_painted_described_and_done_again_to_others(client, head, portrait_png, tmp_path):
     path = tmp_path / "other.png"
     path.write_bytes(portrait_png)
-    seen = client.segment(head, with_portrait=True)
-    assert seen.labels.shape == seen.confidence.shape == (64, 64)
-    assert 0.0 <= seen.confidence.min() <= seen.confidence.max() <= 1.0
-    assert seen.portrait.image().size[0] == head.quality.crop_size_px
-    assert np.array_equal(client.segment(path).labels, seen.labels)
-    seen.labels[:6] = 16
-    painted = client.edit(head, map=seen.labels, prompt="red hair", reference=str(path), mix=0.25).head
+    segmented = client.segment(head, with_portrait=True)
+    assert segmented.labels.shape == segmented.confidence.shape == (64, 64)
+    assert 0.0 <= segmented.confidence.min() <= segmented.confidence.max() <= 1.0
+    assert segmented.portrait.image().size[0] == head.quality.crop_size_px
+    assert np.array_equal(client.segment(path).labels, segmented.labels)
+    segmented.labels[:6] = 16
+    painted = client.edit(head, map=segmented.labels, prompt="red hair", reference=str(path), mix=0.25).head
     assert [t.weight for t in painted.edits[0].style.terms] == [0.75, 0.25]
     assert (client.segment(painted).labels[:6] == 16).all()
-    client.render(head, [seen.camera], width=64, height=64)
+    client.render(head, [segmented.camera], width=64, height=64)
     further = client.edit(painted, strokes=[HAT], reference=head).head
     history = client.edit_history(further.name.split("/")[-1])
     assert list(history.heads) == [head.name, painted.name]
@@ -48,10 +45,10 @@ def test_a_head_is_segmented_painted_described_and_done_again_to_others(client, 
     assert next(client.replay(history.edits, [head])).head.edits == answers[0].head.edits
 
 
-def test_a_look_that_was_embedded_once_can_be_used_again(client, head, portrait_png):
-    look = client.embed_style(style((portrait_png, 0.5), "red hair", (head, 2.0)))
-    made = client.edit(head, reference=look).head
-    assert made.edits[0].style.terms[0].embedding == look
+def test_a_style_that_was_embedded_once_can_be_used_again(client, head, portrait_png):
+    embedding = client.embed_style(style((portrait_png, 0.5), "red hair", (head, 2.0)))
+    made = client.edit(head, reference=embedding).head
+    assert made.edits[0].style.terms[0].embedding == embedding
 
 
 def test_a_person_can_be_made_up(client, tmp_path):
@@ -77,14 +74,14 @@ def test_refusals_arrive_as_classes_with_reasons(client, head):
 
 @pytest.mark.parametrize(("mix", "weights"), [(0.0, [1.0]), (0.25, [0.75, 0.25]), (1.0, [1.0])])
 def test_mixing_gives_the_reference_its_share(mix, weights):
-    assert [t.weight for t in mixed("red", b"picture", mix).terms] == weights
-    assert len(mixed("red", None, mix).terms) == 1
-    assert mixed(None, None, mix) is None
+    assert [t.weight for t in mixed_style("red", b"picture", mix).terms] == weights
+    assert len(mixed_style("red", None, mix).terms) == 1
+    assert mixed_style(None, None, mix) is None
 
 
 def test_what_cannot_be_sent_is_refused_at_once(tmp_path, client, head):
     with pytest.raises(InvalidInputError, match="mix"):
-        mixed("red", b"picture", 1.5)
+        mixed_style("red", b"picture", 1.5)
     with pytest.raises(InvalidInputError, match="uint8"):
         label_map(np.zeros((4, 5), np.uint8))
     with pytest.raises(InvalidInputError, match="not both"):
@@ -94,23 +91,12 @@ def test_what_cannot_be_sent_is_refused_at_once(tmp_path, client, head):
     assert caught.value.field == "map"
 
 
-def test_both_clients_offer_the_same_methods():
-    def face(kind):
-        return {
-            name: list(inspect.signature(m).parameters.values())
-            for name, m in vars(kind).items()
-            if callable(m) and not name.startswith("_")
-        }
-
-    assert face(BlockingEdits) == face(AsyncEdits)
-
-
 async def test_the_async_client_does_what_the_blocking_one_does(server, head):
     async with AsyncHeadliftClient(server.address, tenant="editing") as client:
-        seen = await client.segment(head)
+        segmented = await client.segment(head)
         made = (await client.edit(head, strokes=[HAT])).head
-        assert (seen.origin, (await client.segment(made)).origin) == ("portrait", "painted")
-        look = await client.embed_style(style("red hair"))
-        assert look.fingerprint == made.weights_hash
+        assert (segmented.origin, (await client.segment(made)).origin) == ("portrait", "painted")
+        embedding = await client.embed_style(style("red hair"))
+        assert embedding.fingerprint == made.weights_hash
         assert len((await client.edit_history(made)).edits) == 1
         assert [a.head.parent async for a in client.replay(made, [head])] == [head.name]

@@ -5,6 +5,8 @@
         client.render(head, [camera(yaw_deg=30)])[0].image().save("me30.png")
         client.export(head, "spz", path="me.spz")
         older = client.edit(head, prompt="an old man with a grey beard", strength=0.8).head
+        batch = client.create_heads(["one.jpg", "two.jpg"])
+        results = client.wait_for_batch(batch)
 
     HeadliftClient("heads.example:443", tenant="acme", credentials=Credentials(api_key=key, tls=True))
 
@@ -13,19 +15,28 @@ Refusals are raised as the classes of ``headlift.errors`` that the server raised
 
 from __future__ import annotations
 
-from headlift.serving.client.asynchronous import AsyncHeadliftClient
-from headlift.serving.client.blocking import HeadliftClient
-from headlift.serving.client.credentials import Credentials
-from headlift.serving.client.edits import Edited, Replayed, Segmented, style
-from headlift.serving.client.requests import Frame, RenderedPicture, camera, camera_from_matrices
-from headlift.serving.client.retry import RetryPolicy
+from headlift.client._async import AsyncHeadliftClient, AsyncLiveSession
+from headlift.client._credentials import Credentials
+from headlift.client._edits import Edited, Replayed, Segmented, style
+from headlift.client._heads import Frame, camera, camera_from_matrices
+from headlift.client._live import LiveDropped, LiveEvent, LiveHead, LiveRefused, LiveView
+from headlift.client._pictures import RenderedPicture
+from headlift.client._retry import RetryPolicy
+from headlift.client._sync import HeadliftClient, LiveSession
 
 __all__ = [
     "AsyncHeadliftClient",
+    "AsyncLiveSession",
     "Credentials",
     "Edited",
     "Frame",
     "HeadliftClient",
+    "LiveDropped",
+    "LiveEvent",
+    "LiveHead",
+    "LiveRefused",
+    "LiveSession",
+    "LiveView",
     "RenderedPicture",
     "Replayed",
     "RetryPolicy",

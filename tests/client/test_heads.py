@@ -1,5 +1,4 @@
 import asyncio
-import inspect
 import io
 
 import numpy as np
@@ -7,24 +6,23 @@ import pytest
 from PIL import Image
 
 from headlift import formats
-from headlift.errors import (
-    ConflictError,
-    DeadlineError,
-    InvalidCameraError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    ServerError,
-    UnreadablePictureError,
-)
-from headlift.serving.client import (
+from headlift.client import (
     AsyncHeadliftClient,
     HeadliftClient,
     RetryPolicy,
     camera,
     camera_from_matrices,
 )
-from headlift.serving.client.requests import Download
+from headlift.client._heads import Download
+from headlift.errors import (
+    ConflictError,
+    DeadlineError,
+    InvalidCameraError,
+    InvalidInputError,
+    NotFoundError,
+    ServerError,
+    UnreadablePictureError,
+)
 from headlift.v1 import head_service_pb2 as pb
 
 
@@ -78,10 +76,10 @@ def test_an_orbit_is_iterated_and_can_be_left(client, head):
 
 @pytest.mark.parametrize("kind", ["ply", "splat", "spz", "spz_v4", "glb", "wire"])
 def test_files_are_exported_whole_with_progress(client, head, kind, tmp_path):
-    path, heard = tmp_path / f"head.{kind}", []
-    data = client.export(head, kind, path=path, progress=lambda done, total: heard.append((done, total)))
+    path, reports = tmp_path / f"head.{kind}", []
+    data = client.export(head, kind, path=path, progress=lambda done, total: reports.append((done, total)))
     assert path.read_bytes() == data
-    assert heard[-1] == (len(data), len(data))
+    assert reports[-1] == (len(data), len(data))
     assert len(formats.read(data, kind.split("_")[0])) == head.gaussian_count
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -90,7 +88,7 @@ def test_a_damaged_download_is_noticed():
     download = Download()
     download.add(pb.ExportHeadResponse(data=b"abc", offset_bytes=0, total_size_bytes=3, sha256="0" * 64))
     with pytest.raises(ServerError):
-        download.finish(None)
+        download.finish()
     with pytest.raises(ServerError):
         download.add(pb.ExportHeadResponse(data=b"abc", offset_bytes=9, total_size_bytes=3, sha256="0" * 64))
 
@@ -123,30 +121,6 @@ def test_a_server_that_is_away_is_asked_again_and_then_reported():
         assert caught.value.code == "UNAVAILABLE"
         with pytest.raises(DeadlineError):
             client.wait_until_serving(0.3)
-
-
-def test_only_what_passes_by_itself_is_tried_again():
-    policy = RetryPolicy(attempts_max=3, first_s=0.1, factor=2.0)
-    unavailable = ServerError("away")
-    unavailable.code = "UNAVAILABLE"
-    delays = [policy.delay_s(unavailable, i) for i in range(3)]
-    assert 0.05 <= delays[0] <= 0.1
-    assert 0.1 <= delays[1] <= 0.2
-    assert delays[2] is None
-    assert 2.0 <= policy.delay_s(OverloadedError("busy", retry_after_s=2.0), 0) <= 3.0
-    for error in (NotFoundError("no"), InvalidInputError("bad"), DeadlineError("late"), ServerError("?")):
-        assert policy.delay_s(error, 0) is None
-
-
-def test_both_clients_offer_the_same_methods():
-    def face(kind):
-        return {
-            name: list(inspect.signature(m).parameters.values())
-            for name, m in vars(kind).items()
-            if callable(m) and not name.startswith("_")
-        }
-
-    assert face(HeadliftClient) == face(AsyncHeadliftClient)
 
 
 async def test_the_async_client_does_what_the_blocking_one_does(server, portrait_png, tmp_path):
