@@ -128,6 +128,22 @@ def pose_from_cameras(cameras: Cameras) -> Tensor:
     return torch.cat([relative[:, :2].flatten(1), off_center, log_distance], -1)
 
 
+def project(
+    cameras: Cameras,
+    points: Tensor,  # [C, n, 3] m
+    nearest_m: float = 0.05,
+) -> tuple[Tensor, Tensor]:
+    """Where each camera sees its points: places [C, n, 2] in 0..1 of the picture (x, y), and depths [C, n] m.
+
+    Points behind the camera, or nearer than ``nearest_m``, are projected as if they were that far.
+    """
+    in_camera = points @ cameras.viewmats[:, :3, :3].mT + cameras.viewmats[:, None, :3, 3]
+    depth = in_camera[..., 2]
+    pixels = in_camera @ cameras.Ks.mT
+    size = points.new_tensor([cameras.width, cameras.height])
+    return pixels[..., :2] / depth.clamp_min(nearest_m)[..., None] / size, depth
+
+
 def _broadcast(yaws: Sequence[float], *others: Sequence[float] | float) -> list[Tensor]:
     """Angles in radians and distances as float64 [C]; a scalar serves all cameras."""
     count = len(yaws)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headlift.model.config import Residual
+from headlift.model.perchead.config import Residual
 
 
 class Mlp(nn.Module):
@@ -138,6 +138,16 @@ def fourier_features(
     frequencies = 2 * math.pi / longest_m * 2.0 ** torch.arange(bands, device=xyz.device)
     angles = (xyz[..., None] * frequencies).flatten(-2)
     return torch.cat([xyz / longest_m, angles.sin(), angles.cos()], -1)
+
+
+def area_resized(pictures: Tensor, side: int) -> Tensor:
+    """Square pictures [B, c, S, S] averaged to ``side`` pixels; themselves where they have that side."""
+    return pictures if pictures.shape[-1] == side else F.interpolate(pictures, (side, side), mode="area")
+
+
+def ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 up to ``low``, 1 from ``high``, straight between."""
+    return ((x - low) / (high - low)).clamp(0, 1)
 
 
 def zero_init(layer: nn.Module) -> None:

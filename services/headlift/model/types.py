@@ -171,9 +171,15 @@ class ImageTokens(_Tensors):
     tokens: Tensor  # [B, P, D]
     mask: Tensor  # [B, P] bool, True where the patch is foreground (rows may differ in count)
     positions: Tensor  # [B, P, 2] patch centres in the crop, 0..1 (x, y)
-    code: Tensor | None = None  # [B, K] low-rank head code, for models that have one
     camera: Cameras | None = None  # C = B, the input cameras: given, or estimated by models that can
-    pixels: Tensor | None = None  # [B, 4, S, S] RGB multiplied by alpha, and alpha; for guidance="projected"
-    pose: Tensor | None = None  # [B, 9] what the camera was estimated as (headlift.model.cameras)
-    parsing: Tensor | None = None  # [B, 6, h, h] 0..1, what each place shows (headlift.model.surfaces.Shown)
-    warp: Tensor | None = None  # [B, 2, G, G] shifts of hair and clothes (headlift.model.outline_warp)
+    observation: Observation | None = None  # what `mini` needs beside tokens; None is the paper
+
+
+@dataclass(frozen=True)
+class Observation(_Tensors):
+    """What `mini` has read from a batch of portraits beside their tokens."""
+
+    code: Tensor  # [B, K] numbers of the morphable head: geometry, then colour
+    pixels: Tensor  # [B, 4, S, S] RGB multiplied by alpha, and alpha
+    parsing: Tensor  # [B, 6, h, h] 0..1, what each place shows (headlift.model.mini.parsing_groups)
+    deformation: Tensor  # [B, 2, G, G] shifts of hair and clothes (headlift.model.mini.outline_fit)

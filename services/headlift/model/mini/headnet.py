@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import FRONTAL_POSE, POSE_DIM
-from headlift.model.config import HeadNetConfig
 from headlift.model.layers import SelfAttentionBlock, full_precision, sine_positions, zero_init
+from headlift.model.mini.config import HeadNetConfig
 from headlift.model.passes import count_pass
 
 NUM_CLASSES = 19
@@ -108,19 +108,19 @@ class HeadNet(nn.Module):
         """[B, 3, S, S] -> everything, and the tokens of every layer as ``layers`` gives them, in one pass."""
         count_pass("headnet")
         maps = self._stem(pictures)
-        every = self._tokens(maps[-1])
-        tokens = self.norm(every[-1])
+        layers = self._tokens(maps[-1])
+        tokens = self.norm(layers[-1])
         side = maps[-1].shape[-1]
         grid = tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, side, side)
         parsing, alpha, landmarks, spread = self.dense(grid, maps)
         identity = F.normalize(self.identity(tokens[:, 0]), dim=-1)
-        return HeadNetOutput(parsing, alpha, landmarks, spread, self.pose(tokens[:, 0]), identity), every
+        return HeadNetOutput(parsing, alpha, landmarks, spread, self.pose(tokens[:, 0]), identity), layers
 
     def layers(self, pictures: Tensor, chosen: Sequence[int] | None = None) -> list[Tensor]:
         """Tokens after each block, or after the ``chosen`` ones: [B, 1 + G * G, D] each, class token first."""
         count_pass("headnet")
-        every = self._tokens(self._stem(pictures)[-1])
-        return every if chosen is None else [every[i] for i in chosen]
+        layers = self._tokens(self._stem(pictures)[-1])
+        return layers if chosen is None else [layers[i] for i in chosen]
 
     def _stem(self, pictures: Tensor) -> list[Tensor]:
         """Maps at strides 2, 4, 8 and 16."""
@@ -139,13 +139,13 @@ class HeadNet(nn.Module):
         batch, dim, side, _ = grid.shape
         x = grid.flatten(2).transpose(1, 2) + sine_positions(side, dim).to(grid)
         x = torch.cat([self.class_token.expand(batch, -1, -1).to(x.dtype), x], 1)
-        every = []
+        layers = []
         for block, local in zip(self.blocks, self.local, strict=True):
             near = x[:, 1:].transpose(1, 2).reshape(batch, dim, side, side)
             x = torch.cat([x[:, :1], x[:, 1:] + local(near).flatten(2).transpose(1, 2)], 1)
             x = block(x)
-            every.append(x)
-        return every
+            layers.append(x)
+        return layers
 
 
 class DenseHead(nn.Module):

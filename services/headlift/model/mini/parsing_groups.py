@@ -16,7 +16,7 @@ from torch import Tensor
 from headlift.model.anatomy import Region
 
 
-class Shown(IntEnum):
+class ParsingGroup(IntEnum):
     """Groups of the 19 classes."""
 
     BACKGROUND = 0
@@ -32,7 +32,7 @@ class Shown(IntEnum):
 _GROUPS = (0, 4, 1, 5, 1, 1, 2, 2, 2, 2, 1, 2, 2, 2, 3, 2, 3, 1, 4)
 
 # How well each group explains each region, 0..1. Hair may hang before anything; bald heads show skin at the scalp.
-_FITS = {
+_COMPATIBILITY = {
     Region.FACE: (0.0, 1.0, 1.0, 0.7, 0.5, 0.0),
     Region.EYE: (0.0, 0.6, 1.0, 0.3, 0.0, 0.0),
     Region.MOUTH: (0.0, 1.0, 1.0, 0.3, 0.0, 0.0),
@@ -44,14 +44,14 @@ _FITS = {
 }
 
 
-def grouped(probabilities: Tensor) -> Tensor:
+def group_probabilities(probabilities: Tensor) -> Tensor:
     """Class probabilities [B, 19, h, w] -> of the groups [B, 6, h, w]."""
     index = torch.tensor(_GROUPS, device=probabilities.device)
-    out = probabilities.new_zeros(len(probabilities), len(Shown), *probabilities.shape[2:])
+    out = probabilities.new_zeros(len(probabilities), len(ParsingGroup), *probabilities.shape[2:])
     return out.index_add(1, index, probabilities)
 
 
-def fits(regions: Tensor) -> Tensor:
+def region_compatibility(regions: Tensor) -> Tensor:
     """How well each group explains anchors of these regions [N]: [N, 6]."""
-    table = torch.tensor([_FITS[Region(i)] for i in range(len(Region))], device=regions.device)
+    table = torch.tensor([_COMPATIBILITY[Region(i)] for i in range(len(Region))], device=regions.device)
     return table[regions.long()]

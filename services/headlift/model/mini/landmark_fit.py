@@ -23,13 +23,13 @@ from headlift.model.passes import count_pass
 from headlift.model.types import FOCAL, Cameras
 
 _STEPS = 10
-_LEAST_SPREAD = 0.003  # share of the picture's side; nobody sees better than that
+_MIN_SPREAD = 0.003  # share of the picture's side; nobody sees better than that
 _OUTLIER = 3.0  # landmarks further off than this many spreads count less and less (Cauchy)
-_AS_ONE = 6.0  # errors of neighbouring landmarks agree: where it is not known how, this many count as one sighting
+_EFFECTIVE_SAMPLES = 6.0  # neighbouring landmarks err alike: where it is not known how, this many count as one
 _DAMPING = 1e-4
-_LOST = 10.0  # spreads; how much further off a landmark is says nothing of usual errors
-_INDEPENDENT = 0.3  # share of the covariance that is taken to be every number's own: samples are few
-_WIDER = 2.0  # variance on people who are new to HeadNet, over that on those it was trained with
+_CLIP_SIGMA = 10.0  # how much further off a landmark is says nothing of usual errors
+_SHRINKAGE = 0.3  # share of the covariance that is taken to be every number's own: samples are few
+_COV_INFLATION = 2.0  # variance on people who are new to HeadNet, over that on those it was trained with
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class LandmarkErrors(nn.Module):
     def __init__(self, landmarks: int) -> None:
         super().__init__()
         self.whitening: Tensor  # its rows see independent errors of variance 1
-        self.register_buffer("whitening", torch.eye(2 * landmarks) / _AS_ONE**0.5)
+        self.register_buffer("whitening", torch.eye(2 * landmarks) / _EFFECTIVE_SAMPLES**0.5)
         self.register_load_state_dict_pre_hook(_absent_in_older_files)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def fill(self, errors: Tensor) -> None:
         """From samples [n, L, 2] of (seen - true) / spread."""
-        flat = errors.flatten(1).double().clamp(-_LOST, _LOST)
+        flat = errors.flatten(1).double().clamp(-_CLIP_SIGMA, _CLIP_SIGMA)
         covariance = flat.T @ flat / len(flat)  # about zero: what is off on average differs from side to side
-        covariance += _INDEPENDENT * (torch.diag(covariance.diagonal()) - covariance)
+        covariance += _SHRINKAGE * (torch.diag(covariance.diagonal()) - covariance)
         covariance.diagonal().add_(1e-6)  # landmarks that never err
-        self.whitening.copy_(torch.linalg.inv(torch.linalg.cholesky(_WIDER * covariance)))
+        self.whitening.copy_(torch.linalg.inv(torch.linalg.cholesky(_COV_INFLATION * covariance)))
 
 
 def _absent_in_older_files(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -76,7 +76,7 @@ def _absent_in_older_files(module: nn.Module, state: dict[str, Tensor], prefix: 
 
 def landmark_errors(landmarks: Tensor, spread: Tensor, truth: Tensor) -> Tensor:
     """Of landmarks [B, L, 2] with these spreads [B, L]: (seen - true) / spread, [B, L, 2]."""
-    return (landmarks - truth).float() / spread.float().clamp_min(_LEAST_SPREAD)[..., None]
+    return (landmarks - truth).float() / spread.float().clamp_min(_MIN_SPREAD)[..., None]
 
 
 @torch.no_grad()
@@ -86,8 +86,8 @@ def fit_landmarks(
     shape: LandmarkShape,
     pose: Tensor,  # [B, 9] first guess
     code: Tensor,  # [B, K] first guess
-    doubt: Tensor,  # [K] standard error of the guess of the code
-    pose_doubt: Tensor | None = None,  # [9] of the guess of the pose; None: it is only where the search begins
+    std: Tensor,  # [K] standard error of the guess of the code
+    pose_std: Tensor | None = None,  # [9] of the guess of the pose; None: it is only where the search begins
     *,
     errors: LandmarkErrors | None = None,  # None: nothing is known of how they agree
     fixed_camera: bool = False,
@@ -99,20 +99,20 @@ def fit_landmarks(
         matrix = cameras_from_pose(pose.float(), 1).viewmats
         rotation, translation = first_rotation, first_translation = matrix[:, :3, :3], matrix[:, :3, 3]
         start, now = code.float(), code.float()
-        trust = 1 / spread.float().clamp_min(_LEAST_SPREAD)[..., None]  # [B, L, 1]
-        prior = 1 / doubt.float().clamp_min(0.02).square()
-        held = _camera_trust(pose_doubt, translation)
+        sharpness = 1 / spread.float().clamp_min(_MIN_SPREAD)[..., None]  # [B, L, 1]
+        prior = 1 / std.float().clamp_min(0.02).square()
+        held = _camera_precision(pose_std, translation)
         for step_number in range(_STEPS + 1):
             jacobian, residual = _linearised(landmarks.float(), shape, rotation, translation, now)
-            jacobian, residual = trust[..., None] * jacobian, trust * residual  # in spreads
-            belief = (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).rsqrt()  # [B, L, 1]
-            seen = errors.whitening @ (belief[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
-            off = errors.whitening @ (belief * residual).flatten(1)[..., None]  # [B, 2 L, 1]
-            precision = seen.mT @ seen + torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
+            jacobian, residual = sharpness[..., None] * jacobian, sharpness * residual  # in spreads
+            robust = (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).rsqrt()  # [B, L, 1]
+            weighted = errors.whitening @ (robust[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
+            off = errors.whitening @ (robust * residual).flatten(1)[..., None]  # [B, 2 L, 1]
+            precision = weighted.mT @ weighted + torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
             precision += _DAMPING * torch.diag_embed(precision.diagonal(dim1=1, dim2=2) + 1.0)
             if step_number == _STEPS:
                 break
-            gradient = (seen.mT @ off)[..., 0]
+            gradient = (weighted.mT @ off)[..., 0]
             gradient[:, :3] += held[:, :3] * _turn(first_rotation @ rotation.mT)
             gradient[:, 3:6] += held[:, 3:] * (first_translation - translation)
             gradient[:, 6:] += prior * (start - now)
@@ -139,14 +139,14 @@ def pose_of(rotation: Tensor, translation: Tensor) -> Tensor:
     return pose_from_cameras(Cameras(matrix, torch.eye(3).to(matrix).expand(len(matrix), 3, 3), 1, 1))
 
 
-def _camera_trust(pose_doubt: Tensor | None, translation: Tensor) -> Tensor:
+def _camera_precision(pose_std: Tensor | None, translation: Tensor) -> Tensor:
     """Of a guessed camera with errors of pose numbers [9]: 1 / variance of turn (rad) and shift (m), [B, 6]."""
-    if pose_doubt is None:
+    if pose_std is None:
         return translation.new_zeros(len(translation), 6)
-    doubt = pose_doubt.float().clamp_min(1e-3)
-    turn = doubt[[5, 2, 1]].expand(len(translation), 3)  # about x, y, z near the front camera; elsewhere about as large
+    std = pose_std.float().clamp_min(1e-3)
+    turn = std[[5, 2, 1]].expand(len(translation), 3)  # about x, y, z near the front camera; elsewhere about as large
     depth = translation[:, 2:].abs()
-    return 1 / torch.cat([turn, depth / FOCAL * doubt[6:8], depth * doubt[8:9]], 1).square()
+    return 1 / torch.cat([turn, depth / FOCAL * std[6:8], depth * std[8:9]], 1).square()
 
 
 def _turn(rotation: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headlift.model.config import SharpenerConfig
 from headlift.model.layers import zero_init
+from headlift.model.perchead.config import SharpenerConfig
 
 
 class ConvBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""PercHead, the paper and nothing else; read ``model.py`` first."""
