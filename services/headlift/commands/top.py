@@ -13,7 +13,7 @@ from typing import Any
 
 from headlift.commands.session import Subparsers, add_command
 from headlift.errors import FormatError, InvalidInputError, StoreError
-from headlift.telemetry.reading import Change, Reading
+from headlift.telemetry.scrape import Scrape, ScrapeDelta
 
 _URL = "http://127.0.0.1:9464/metrics"
 _BYTES_MAX = 16 << 20
@@ -37,23 +37,23 @@ def top(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--interval is {args.interval}; it must be 0.1 seconds or more.")
     now = fetch(args.metrics)
     if args.once:
-        _print(args, Change(now.start, now))
+        _print(args, ScrapeDelta(now.start, now))
         return 0
     on_screen = not args.json and sys.stdout.isatty()
     sys.stdout.write(_ENTER if on_screen else "")
     try:
-        change = Change(now.start, now)
+        change = ScrapeDelta(now.start, now)
         while True:
             _draw(args, change) if on_screen else _print(args, change)
             time.sleep(args.interval)
-            change = Change(change.now, fetch(args.metrics))
+            change = ScrapeDelta(change.now, fetch(args.metrics))
     except KeyboardInterrupt:
         return 0
     finally:
         sys.stdout.write(_LEAVE if on_screen else "")
 
 
-def fetch(url: str) -> Reading:
+def fetch(url: str) -> Scrape:
     """The metrics at ``url``.
 
     Raises:
@@ -73,12 +73,12 @@ def fetch(url: str) -> Reading:
             reason="NO_METRICS",
         ) from None
     try:
-        return Reading.parse(data.decode(), time.time())
+        return Scrape.parse(data.decode(), time.time())
     except UnicodeDecodeError:
         raise FormatError(f"{url} answers with no text; is the address right?") from None
 
 
-def figures(change: Change) -> dict[str, Any]:
+def figures(change: ScrapeDelta) -> dict[str, Any]:
     """All that is shown, for machines: rates a second, times in ms, None where nothing was measured."""
     now = change.now
     return {
@@ -120,7 +120,7 @@ def text(shown: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _method(change: Change, name: str) -> dict[str, Any]:
+def _method(change: ScrapeDelta, name: str) -> dict[str, Any]:
     asked, good = change.grown("requests_total", method=name), change.grown("requests_total", method=name, code="OK")
     return {
         "method": name,
@@ -131,7 +131,7 @@ def _method(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _stage(change: Change, name: str) -> dict[str, Any]:
+def _stage(change: ScrapeDelta, name: str) -> dict[str, Any]:
     count = change.grown("stage_seconds_count", stage=name)
     cached = change.grown("stage_seconds_count", stage=name, cached="true")
     return {
@@ -142,7 +142,7 @@ def _stage(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _queue(change: Change, name: str) -> dict[str, Any]:
+def _queue(change: ScrapeDelta, name: str) -> dict[str, Any]:
     now = change.now
     return {
         "pool": name,
@@ -154,7 +154,7 @@ def _queue(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _cache(change: Change, name: str) -> dict[str, Any]:
+def _cache(change: ScrapeDelta, name: str) -> dict[str, Any]:
     count = {o: change.grown("cache_reads_total", tier=name, outcome=o) for o in ("hit", "miss", "corrupt")}
     asked = count["hit"] + count["miss"]
     return {
@@ -168,7 +168,7 @@ def _cache(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _live(change: Change) -> dict[str, Any]:
+def _live(change: ScrapeDelta) -> dict[str, Any]:
     return {
         "sessions": int(change.now.total("live_sessions")),
         "sent_s": change.rate("live_sent_total"),
@@ -177,12 +177,12 @@ def _live(change: Change) -> dict[str, Any]:
     }
 
 
-def _gpu(change: Change, name: str) -> dict[str, Any]:
+def _gpu(change: ScrapeDelta, name: str) -> dict[str, Any]:
     used = change.now.total("gpu_memory_used_bytes", device=name)
     return {"device": name, "used": used, "total": change.now.total("gpu_memory_total_bytes", device=name)}
 
 
-def _times(change: Change, name: str, **match: str) -> dict[str, float | None]:
+def _times(change: ScrapeDelta, name: str, **match: str) -> dict[str, float | None]:
     found = {f"p{round(q * 100)}_ms": change.quantile(q, name, **match) for q in (0.5, 0.95)}
     return {key: None if seconds is None else seconds * 1e3 for key, seconds in found.items()}
 
@@ -218,12 +218,12 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _print(args: argparse.Namespace, change: Change) -> None:
+def _print(args: argparse.Namespace, change: ScrapeDelta) -> None:
     shown = figures(change)
     print(json.dumps(shown) if args.json else text(shown), flush=True)
 
 
-def _draw(args: argparse.Namespace, change: Change) -> None:
+def _draw(args: argparse.Namespace, change: ScrapeDelta) -> None:
     lines = f"{args.metrics}  (Ctrl-C ends it)\n{text(figures(change))}".split("\n")
     sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW)
     sys.stdout.flush()

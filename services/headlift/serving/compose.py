@@ -21,8 +21,8 @@ from headlift.serving.answers import StageAnswers, local_answers, stage_services
 from headlift.serving.edge.served import ServedService, batch_services, edit_service
 from headlift.serving.editing import compose_edits
 from headlift.serving.network import load_stages, unpack_head
-from headlift.serving.observing import note_build
 from headlift.serving.stores import Housekeeping, Stores, open_renders, open_stores
+from headlift.serving.telemetry import set_build_info
 from headlift.settings import Settings
 from headlift.store.blobs import BlobStore
 from headlift.store.heads import HeadStore
@@ -116,7 +116,7 @@ def compose(settings: Settings, blobs: BlobStore | None = None, computing: Compu
     """
     runtime = "embedded" if computing is None else "ray"
     computing = computing or compute_here(settings)
-    note_build(computing.network, runtime)
+    set_build_info(computing.network, runtime)
     stores = open_stores(settings) if blobs is None else Stores(blobs)
     store = SealedStore(stores.blobs)
     cache = StageCache(store, enabled=settings.cache_stages, leases=stores.leases, keeps=computing.settled)

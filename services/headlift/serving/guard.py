@@ -24,12 +24,12 @@ from headlift.serving.edge.edge import Edge, Finished
 from headlift.serving.edge.quotas import Ask
 from headlift.serving.edge.tenancy import check_own, tenant_of
 from headlift.status import status_of, unexpected_status
-from headlift.telemetry import calls
+from headlift.telemetry.rpc import RpcOutcome, rpc_span
 
 _log = logging.getLogger("headlift.rpc")
 _OURS, _HEALTH = ("/headlift.", "/google.longrunning."), "/grpc.health."
 _END = object()
-_CANCELLED = calls.Outcome("CANCELLED", "CANCELLED")
+_CANCELLED = RpcOutcome("CANCELLED", "CANCELLED")
 Handler = Any  # grpc.RpcMethodHandler, whose attributes gRPC does not type
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -112,13 +112,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         call, begin, outcome = GrpcCallContext(context, self._edge.draining), time.perf_counter(), _CANCELLED
         context.set_trailing_metadata(((REQUEST_ID, call.call_id),))
         passage = Passage(self._edge, call)
-        with calls.call(method, call.call_id, call.metadata) as seen:
+        with rpc_span(method, call.call_id, call.metadata) as span:
             try:
                 with self._edge.gate.place():
                     call.caller = self._authenticate(method, plain_metadata(context.invocation_metadata()))
                     async with passage.stack:
                         yield passage
-                outcome = calls.Outcome("OK")
+                outcome = RpcOutcome("OK")
             except Exception as error:
                 if isinstance(error, TimeoutError):
                     error = DeadlineError("The time for this request is over; allow more, or ask for less.")
@@ -129,7 +129,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 await refuse(context, status, call.call_id)
             finally:
                 seconds = time.perf_counter() - begin
-                seen.ended(outcome, seconds)
+                span.end(outcome, seconds)
                 self._finish(Finished(method, outcome.code, seconds, passage.tenant, call.call_id))
 
     def _authenticate(self, method: str, metadata: dict[str, str]) -> Any:
@@ -245,12 +245,12 @@ class Messages:
             self._patience.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-def outcome_of(error: Exception) -> calls.Outcome:
+def outcome_of(error: Exception) -> RpcOutcome:
     """What telemetry hears of an error."""
     if not isinstance(error, HeadliftError):
-        return calls.Outcome("INTERNAL", "INTERNAL")
+        return RpcOutcome("INTERNAL", "INTERNAL")
     limit = error.metadata.get("limit", "") if isinstance(error, RateLimitError | QuotaError) else ""
-    return calls.Outcome(error.code, error.reason, limit)
+    return RpcOutcome(error.code, error.reason, limit)
 
 
 def _refusing(error: HeadliftError, method: str) -> Callable[[Any, Context], Awaitable[None]]:

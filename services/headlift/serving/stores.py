@@ -56,11 +56,11 @@ def count_seen(tier: str, kind: str, outcome: str, size_bytes: int) -> None:
     """Count a read or a write in the metrics of this process."""
     counts = metrics()
     if outcome == "written":
-        counts.blob_written_bytes.add(size_bytes, tier=tier)
+        counts.blob_written_bytes.inc(size_bytes, tier=tier)
         return
-    counts.cache_reads.add(tier=tier, stage=kind, outcome=outcome)
+    counts.cache_reads.inc(tier=tier, stage=kind, outcome=outcome)
     if outcome == "hit":
-        counts.blob_read_bytes.add(size_bytes, tier=tier)
+        counts.blob_read_bytes.inc(size_bytes, tier=tier)
 
 
 def note_breaker(tier: str, is_open: bool) -> None:

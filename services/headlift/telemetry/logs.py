@@ -11,10 +11,10 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from headlift.telemetry.calls import CALL_ID
+from headlift.telemetry.rpc import CALL_ID
 from headlift.telemetry.tracing import trace_id
 
-MESSAGE_CHARS_MAX = 4096
+MESSAGE_CHARS_MAX = 4096  # a JSON line without a stack stays below 16 KiB, where container runtimes split lines
 FIELDS = ("method", "code", "ms", "tenant", "reason")  # of ``extra``, as they go into a JSON line
 _HIDDEN = "(hidden)"
 _SECRETS = (
@@ -29,8 +29,6 @@ _SECRETS = (
 
 
 class _Lines(logging.Formatter):
-    """What both forms share."""
-
     def message_of(self, record: logging.LogRecord) -> str:
         """The message without secrets and without bytes of pictures."""
         args = record.args
@@ -117,7 +115,7 @@ def trace_of(record: logging.LogRecord) -> str:
 
 
 def _stamp(record: logging.LogRecord) -> bool:
-    """Note the call where the line was written; a handler with a queue would format it somewhere else."""
+    # Here, not while formatting: a handler with a queue formats on another thread, outside of the call's context.
     record.call_id, record.trace_id = call_of(record), trace_of(record)
     return True
 

@@ -58,14 +58,14 @@ async def _creating(request: Request, desk: Desk, picture: bytes, options: dict[
     """Events: stage {stage, share} as they begin, then head or error. Leaving early stops the work."""
     loop, heard, request_id = asyncio.get_running_loop(), asyncio.Queue[tuple[str, float]](), str(uuid.uuid4())
 
-    def hear(stage: str, share: float) -> None:
+    def report(stage: str, share: float) -> None:
         loop.call_soon_threadsafe(heard.put_nowait, (stage, share))
 
     async def make() -> head_pb2.Head:
         async with desk.client(request) as (client, _):
             return await client.create_head(picture, request_id=request_id, **options)
 
-    with progress.listening(request_id, hear):
+    with progress.listening(request_id, report):
         making = asyncio.create_task(make())
         try:
             while not making.done():

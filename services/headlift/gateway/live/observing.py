@@ -35,20 +35,20 @@ class Metered:
 
     def opened(self) -> None:
         """See LiveObserver."""
-        metrics().live_sessions.move(1.0)
+        metrics().live_sessions.inc()
 
     def closed(self) -> None:
         """See LiveObserver."""
-        metrics().live_sessions.move(-1.0)
+        metrics().live_sessions.dec()
 
     def sent(self, answer: pb.LiveResponse) -> None:
         """See LiveObserver."""
         kind = answer.WhichOneof("message") or ""
         named = _KINDS[kind]
-        metrics().live_sent.add(kind=named)
-        metrics().live_sent_bytes.add(len(getattr(answer, kind).data), kind=named)
+        metrics().live_sent.inc(kind=named)
+        metrics().live_sent_bytes.inc(len(getattr(answer, kind).data), kind=named)
 
     def dropped(self, reason: pb.LiveDropReason.ValueType, count: int) -> None:
         """See LiveObserver."""
         name = pb.LiveDropReason.Name(reason).removeprefix("LIVE_DROP_REASON_").lower()
-        metrics().live_dropped.add(count, reason=name)
+        metrics().live_dropped.inc(count, reason=name)

@@ -1,4 +1,4 @@
-"""Telemetry of a server that runs: what it exposes, and what it tells the counters of."""
+"""Telemetry of a running server: logs, traces, the metrics port, and what it runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from headlift.telemetry.metrics import Memory, metrics
 from headlift.telemetry.tracing import otlp_provider, tracing_with
 
 _SHORT_HASH = 12
-_FOR_GOOD = ExitStack()  # what a replica never leaves
+_UNTIL_EXIT = ExitStack()  # a replica traces for as long as its process lives
 
 
 @contextmanager
-def observed(settings: Settings) -> Iterator[MetricsServer | None]:
+def run_telemetry(settings: Settings) -> Iterator[MetricsServer | None]:
     """Logs, traces and the metrics port that ``settings`` ask for, as long as the block; None without a port.
 
     Raises:
@@ -31,10 +31,10 @@ def observed(settings: Settings) -> Iterator[MetricsServer | None]:
     start_logging(settings.log_level, settings.log_format)
     with ExitStack() as stack:
         if settings.otlp_endpoint:
-            provider, end = otlp_provider(
+            provider, shutdown = otlp_provider(
                 settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio, version=__version__
             )
-            stack.callback(end)
+            stack.callback(shutdown)
             stack.enter_context(tracing_with(provider))
         metrics().watch_gpus(gpu_memory)
         if not settings.metrics_port:
@@ -43,28 +43,28 @@ def observed(settings: Settings) -> Iterator[MetricsServer | None]:
         yield stack.enter_context(MetricsServer(settings.metrics_port, settings.metrics_host))
 
 
-def observe_replica(settings: Settings) -> None:
-    """Send the spans of this process where ``settings`` say, for the rest of its life. Raises as ``observed``."""
+def trace_replica(settings: Settings) -> None:
+    """Send this process's spans where ``settings`` say, until it exits. Raises as ``run_telemetry``."""
     if settings.otlp_endpoint:
-        provider, end = otlp_provider(
+        provider, shutdown = otlp_provider(
             settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio, version=__version__
         )
-        _FOR_GOOD.enter_context(tracing_with(provider))
-        atexit.register(end)
+        _UNTIL_EXIT.enter_context(tracing_with(provider))
+        atexit.register(shutdown)
 
 
-def note_build(network: Network, runtime: str) -> None:
+def set_build_info(network: Network, runtime: str) -> None:
     """Show in the metrics which network is served, and by which runtime."""
     weights = network.weights_hash[:_SHORT_HASH]
-    metrics().built(version=__version__, weights_hash=weights, config=network.config_name, runtime=runtime)
+    metrics().set_build_info(version=__version__, weights_hash=weights, config=network.config_name, runtime=runtime)
 
 
 def gpu_memory() -> list[Memory]:
     """Memory of the GPUs that this process uses, as the driver sees it: all processes together."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return []
-    found = []
+    devices = []
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
-        found.append((f"cuda:{i}", total - free, total))
-    return found
+        devices.append((f"cuda:{i}", total - free, total))
+    return devices

@@ -1,4 +1,4 @@
-"""Reads exposed metrics back: rates and quantiles between two readings, as ``headlift top`` shows them."""
+"""Scraped metrics, and rates and quantiles between two scrapes: what ``headlift top`` shows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What metrics were at one time.
+class Scrape:
+    """All metrics at one time.
 
     Attributes:
         time_s: When, seconds since 1970.
@@ -28,7 +28,7 @@ class Reading:
     samples: Mapping[str, Mapping[_Labels, float]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str, time_s: float) -> Reading:
+    def parse(cls, text: str, time_s: float) -> Scrape:
         """Read Prometheus' text format. FormatError: this is something else."""
         samples: dict[str, dict[_Labels, float]] = {}
         try:
@@ -42,10 +42,10 @@ class Reading:
         return cls(time_s, samples)
 
     @property
-    def start(self) -> Reading:
-        """The reading of nothing, when the process began."""
+    def start(self) -> Scrape:
+        """An empty scrape at the time when the process began."""
         began = next(iter(self.samples.get(_STARTED, {}).values()), self.time_s)
-        return Reading(min(began, self.time_s))
+        return Scrape(min(began, self.time_s))
 
     def total(self, name: str, **match: str) -> float:
         """Sum of the samples of ``name`` that have these labels."""
@@ -54,7 +54,7 @@ class Reading:
         )
 
     def values(self, name: str, label: str) -> list[str]:
-        """What ``label`` of ``name`` has been, in order."""
+        """Every value of ``label`` of ``name``, sorted."""
         return sorted({dict(labels).get(label, "") for labels in self.samples.get(PREFIX + name, {})})
 
     def labels(self, name: str) -> list[dict[str, str]]:
@@ -63,11 +63,11 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What happened between two readings."""
+class ScrapeDelta:
+    """The difference between two scrapes."""
 
-    before: Reading
-    now: Reading
+    before: Scrape
+    now: Scrape
 
     @property
     def seconds(self) -> float:
@@ -75,7 +75,7 @@ class Change:
         return max(self.now.time_s - self.before.time_s, 1e-3)
 
     def grown(self, name: str, **match: str) -> float:
-        """How much a counter has grown. One that was set back, by a restart, counts from 0."""
+        """Growth of a counter; one that a restart has set back counts from 0."""
         return sum(
             _growth(self.before.samples.get(PREFIX + name, {}).get(labels, 0.0), value)
             for labels, value in self.now.samples.get(PREFIX + name, {}).items()
@@ -87,7 +87,7 @@ class Change:
         return self.grown(name, **match) / self.seconds
 
     def quantile(self, q: float, name: str, **match: str) -> float | None:
-        """Estimate of a quantile of what a histogram saw in between; None where it saw nothing.
+        """Estimated quantile of what a histogram observed in between; None where it observed nothing.
 
         Args:
             q: 0..1.

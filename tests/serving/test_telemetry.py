@@ -15,11 +15,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from headlift.commands.top import fetch, figures, text
 from headlift.errors import BackendUnavailableError
 from headlift.serving.background import BackgroundServer
-from headlift.serving.observing import observed
+from headlift.serving.telemetry import run_telemetry
 from headlift.telemetry.exposition import MetricsServer
 from headlift.telemetry.logs import start_logging
 from headlift.telemetry.metrics import Metrics, using
-from headlift.telemetry.reading import Change, Reading
+from headlift.telemetry.scrape import Scrape, ScrapeDelta
 from headlift.telemetry.tracing import tracing_with
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import head_service_pb2_grpc
@@ -37,9 +37,9 @@ def lived(settings, tmp_path_factory, portrait_png):
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     mine = replace(settings, data_dir=tmp_path_factory.mktemp("observed"))
     with (
-        using(Metrics()) as seen,
+        using(Metrics()) as fresh,
         tracing_with(provider),
-        MetricsServer(0, shown=seen) as http,
+        MetricsServer(0, source=fresh) as http,
         BackgroundServer(mine) as server,
     ):
         start_logging("INFO", "json", stream)
@@ -137,7 +137,7 @@ def test_every_line_is_json_and_names_its_call(lived):
 
 
 def test_top_shows_what_happened_in_between(lived):
-    shown = figures(Change(lived["idle"], lived["busy"]))
+    shown = figures(ScrapeDelta(lived["idle"], lived["busy"]))
     methods = {row["method"]: row for row in shown["methods"]}
     assert methods["HeadService/GetHead"]["requests_s"] == pytest.approx(4 / shown["seconds"], rel=0.02)
     assert methods["HeadService/GetHead"]["p50_ms"] <= methods["HeadService/GetHead"]["p95_ms"]
@@ -152,13 +152,13 @@ def test_a_server_can_be_observed_through_its_settings(settings, tmp_path):
     before = logging.getLogger().handlers[:], sys.excepthook, threading.excepthook
     free = replace(settings, data_dir=tmp_path, metrics_port=0)
     try:
-        with observed(free) as nothing:
+        with run_telemetry(free) as nothing:
             assert nothing is None
         with MetricsServer(0) as other:
             port = other.port
-        with observed(replace(free, metrics_port=port)) as http:
+        with run_telemetry(replace(free, metrics_port=port)) as http:
             assert http.port == port
-            assert isinstance(fetch(f"http://127.0.0.1:{port}/metrics"), Reading)
+            assert isinstance(fetch(f"http://127.0.0.1:{port}/metrics"), Scrape)
     finally:
         logging.getLogger().handlers[:], sys.excepthook, threading.excepthook = before
 
@@ -168,6 +168,6 @@ def test_traces_without_the_extra_are_a_clear_error(settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
     try:
         with pytest.raises(BackendUnavailableError, match=r"headlift\[otlp\]"):
-            observed(replace(settings, otlp_endpoint="http://127.0.0.1:1")).__enter__()
+            run_telemetry(replace(settings, otlp_endpoint="http://127.0.0.1:1")).__enter__()
     finally:
         logging.getLogger().handlers[:], sys.excepthook, threading.excepthook = before
