@@ -17,7 +17,7 @@ from headlift.preprocess.service import PreprocessAnswer, PreprocessServicer
 from headlift.render.messages import look_from_message
 from headlift.render.pictures import pack
 from headlift.render.service import RenderAnswer, RenderServicer
-from headlift.serving.edge.served import ServedService
+from headlift.serving.edge.services import ServedService
 from headlift.serving.network import LocalStages, unpack_head
 from headlift.sharpen.service import SharpenAnswer, SharpenServicer
 from headlift.store.memory import RecentHeads

@@ -18,7 +18,7 @@ from headlift.gateway.reconstruct import Reconstructor
 from headlift.gateway.service import HeadServicer
 from headlift.gateway.workers import Workers
 from headlift.serving.answers import StageAnswers, local_answers, stage_services
-from headlift.serving.edge.served import ServedService, batch_services, edit_service
+from headlift.serving.edge.services import ServedService, batch_services, edit_service
 from headlift.serving.editing import compose_edits
 from headlift.serving.network import load_stages, unpack_head
 from headlift.serving.stores import Housekeeping, Stores, open_renders, open_stores

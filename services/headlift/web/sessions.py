@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from headlift.client import AsyncHeadliftClient, Credentials
 from headlift.errors import UnauthenticatedError
-from headlift.serving.edge.callers import Caller
+from headlift.serving.edge.auth import Caller
 
 COOKIE = "headlift-session"
 _TOKEN = re.compile("[A-Za-z0-9_-]{43}")

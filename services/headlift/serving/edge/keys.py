@@ -21,10 +21,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from headlift.errors import ConflictError, InvalidInputError, NotFoundError, UnauthenticatedError
-from headlift.serving.edge.access import KEY_PREFIX
-from headlift.serving.edge.callers import Caller, check_scopes, check_tenant
+from headlift.serving.edge.auth import KEY_PREFIX, Caller, check_scopes, check_tenant
 from headlift.serving.edge.limits import Limits
-from headlift.serving.edge.watched import Watched, read
+from headlift.serving.edge.watched_files import WatchedFiles, read
 
 _VERSION = 1
 _NOBODY = "0" * 64
@@ -143,10 +142,10 @@ class KeyRing:
             InvalidInputError: It is missing, makes no sense, or may be written by others than its owner.
         """
         self._clock = clock
-        self._entries = Watched((path,), lambda data: _index(path, data), clock=ticks)
+        self._entries = WatchedFiles((path,), lambda data: _index(path, data), clock=ticks)
 
     def verify(self, credential: str) -> Caller:
-        """See access.Verifier."""
+        """See auth.Verifier."""
         name = credential.removeprefix(KEY_PREFIX).split("_", 1)[0]
         entry = self._entries.value.get(name)
         # Also compared where there is no such id: how long a refusal takes tells nothing.

@@ -13,7 +13,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from headlift.serving.edge.callers import Caller
+from headlift.serving.edge.auth import Caller
 
 REQUEST_ID = "x-request-id"
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")

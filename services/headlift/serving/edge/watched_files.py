@@ -13,14 +13,14 @@ from headlift.errors import HeadliftError, InvalidInputError
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 
 
-class Watched(Generic[T]):
-    """What some files say. Thread-safe.
+class WatchedFiles(Generic[T]):
+    """The parsed contents of some files. Thread-safe.
 
-    The files are looked at when their value is asked for, at most once a second. What cannot be read later (half of a
-    new pair of key and certificate, say) changes nothing but the log: what was read before goes on to hold.
+    Files are checked when the value is asked for, at most once a second. A change that cannot be parsed (half of a new
+    pair of key and certificate, say) is logged, and the value before it stays.
     """
 
     def __init__(
@@ -35,24 +35,24 @@ class Watched(Generic[T]):
         self._parse = parse
         self._clock = clock
         self._lock = threading.Lock()
-        self._looked_at = clock()
-        self._seen = self._stamp()
+        self._checked_at = clock()
+        self._loaded = self._stamp()
         self._value = self._read()
 
     @property
     def value(self) -> T:
-        """The latest that could be read."""
+        """The latest value that could be parsed."""
         with self._lock:
-            if self._clock() - self._looked_at >= LOOK_EVERY_S:
-                self._looked_at = self._clock()
-                self._look()
+            if self._clock() - self._checked_at >= CHECK_EVERY_S:
+                self._checked_at = self._clock()
+                self._reload()
             return self._value
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp == self._loaded:
             return
-        self._seen = stamp
+        self._loaded = stamp
         try:
             self._value = self._read()
         except HeadliftError as error:

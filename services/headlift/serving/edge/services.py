@@ -1,4 +1,4 @@
-"""The gRPC services of a server, with all that is needed to add and to describe them."""
+"""The public gRPC services, ready to be added to a server and described by reflection."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from headlift.v1 import (
 
 @dataclass(frozen=True)
 class ServedService:
-    """One service: its description in the contract, gRPC's generated function that adds it, and who answers.
+    """One service: its descriptor, gRPC's generated function that adds it, and its servicer.
 
-    Servicers get a CallContext where the generated signatures say ServicerContext: see ``guard``.
+    Servicers get a CallContext where the generated signatures say ServicerContext: see ``interceptor``.
     """
 
     descriptor: ServiceDescriptor
@@ -41,19 +41,19 @@ class ServedService:
 
 
 def head_service(servicer: Any) -> ServedService:
-    """The public API."""
+    """HeadService."""
     descriptor = head_service_pb2.DESCRIPTOR.services_by_name["HeadService"]
     return ServedService(descriptor, head_service_pb2_grpc.add_HeadServiceServicer_to_server, servicer)
 
 
 def edit_service(servicer: Any) -> ServedService:
-    """Editing."""
+    """EditService."""
     descriptor = edit_service_pb2.DESCRIPTOR.services_by_name["EditService"]
     return ServedService(descriptor, edit_service_pb2_grpc.add_EditServiceServicer_to_server, servicer)
 
 
 def batch_services(batches: Batches, tokens: PageTokens) -> tuple[ServedService, ...]:
-    """Batches, and the operations that they are."""
+    """BatchService, and the Operations that its calls return."""
     return (
         ServedService(
             batch_service_pb2.DESCRIPTOR.services_by_name["BatchService"],

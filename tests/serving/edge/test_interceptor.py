@@ -8,11 +8,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from headlift.errors import NotFoundError
-from headlift.serving.edge.edge import Edge
-from headlift.serving.edge.gate import Gate
-from headlift.serving.edge.limits import Limits
+from headlift.serving.edge.interceptor import AuthInterceptor, EdgePolicy
+from headlift.serving.edge.limits import ConcurrencyLimiter, Limits
 from headlift.serving.edge.quotas import Quotas
-from headlift.serving.guard import Guard
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import head_service_pb2_grpc
 
@@ -103,7 +101,10 @@ async def serve():
     opened = []
 
     async def start(**edge):
-        server, talk = grpc.aio.server(interceptors=[Guard(Edge(**{"deadline_s": 30.0} | edge))]), Talk()
+        server, talk = (
+            grpc.aio.server(interceptors=[AuthInterceptor(EdgePolicy(**{"deadline_s": 30.0} | edge))]),
+            Talk(),
+        )
         server.add_generic_rpc_handlers((talk.handlers(),))
         head_service_pb2_grpc.add_HeadServiceServicer_to_server(Faulty(), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -260,9 +261,9 @@ async def test_a_caller_who_leaves_ends_its_stream(serve):
 
 
 async def test_two_hundred_cancelled_calls_stop_their_work_and_give_back_their_places(serve):
-    gate = Gate(200)
+    concurrency = ConcurrencyLimiter(200)
     limits = Quotas(Limits(concurrent_calls=200))
-    _, talk, channel = await serve(gate=gate, quotas=limits)
+    _, talk, channel = await serve(concurrency=concurrency, quotas=limits)
     calls = [asking(channel, "Sleep")(named("a")) for _ in range(200)]
     async with asyncio.timeout(60):
         while talk.running < 200:
@@ -270,13 +271,13 @@ async def test_two_hundred_cancelled_calls_stop_their_work_and_give_back_their_p
         assert (await failure(asking(channel, "Nap")(named("a")))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for call in calls:
             call.cancel()
-        while talk.running or gate.running:
+        while talk.running or concurrency.running:
             await asyncio.sleep(0.01)
     assert (await asking(channel, "Nap")(named("a"))).head.name == "a"
 
 
 async def test_beyond_its_limit_a_server_refuses_at_once_and_says_when_to_come_back(serve):
-    _, talk, channel = await serve(gate=Gate(4))
+    _, talk, channel = await serve(concurrency=ConcurrencyLimiter(4))
     busy = [asking(channel, "Sleep")(named("a")) for _ in range(4)]
     async with asyncio.timeout(60):
         while talk.running < 4:
