@@ -101,10 +101,8 @@ async def serve():
     opened = []
 
     async def start(**edge):
-        server, talk = (
-            grpc.aio.server(interceptors=[AuthInterceptor(EdgePolicy(**{"deadline_s": 30.0} | edge))]),
-            Talk(),
-        )
+        policy = EdgePolicy(**{"deadline_s": 30.0} | edge)
+        server, talk = grpc.aio.server(interceptors=[AuthInterceptor(policy)]), Talk()
         server.add_generic_rpc_handlers((talk.handlers(),))
         head_service_pb2_grpc.add_HeadServiceServicer_to_server(Faulty(), server)
         port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""One RPC as servicers see it, and the ways in which it ends."""
+"""The CallContext of one gRPC call, and how a call is refused."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from headlift.serving.edge.auth import Caller
 
 REQUEST_ID = "x-request-id"
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+SECRET = ("authorization", "x-api-key")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -24,8 +25,8 @@ class GrpcCallContext:
     """A CallContext over gRPC's.
 
     Attributes:
-        caller: Who calls; None where the server asks nobody.
-        draining: Set once the server is about to leave: long streams should say goodbye and end.
+        caller: Who calls; None where calls need no credential.
+        draining: Set once the server is about to shut down: long streams should say so and end.
     """
 
     def __init__(self, context: Context, draining: asyncio.Event | None = None) -> None:
@@ -41,7 +42,7 @@ class GrpcCallContext:
 
     @cached_property
     def call_id(self) -> str:
-        """What log lines and reports about faults name this call by: the caller's x-request-id, or a new id."""
+        """Names this call in logs and error reports: the caller's x-request-id, or a new id."""
         given = self.metadata.get(REQUEST_ID, "")
         return given if _CALL_ID.fullmatch(given) else uuid.uuid4().hex
 
@@ -52,7 +53,7 @@ class GrpcCallContext:
         return min((t for t in (caller, own) if t is not None), default=None)
 
     def bound(self, seconds: float) -> float:
-        """Give the answer that is made next ``seconds`` at most; how long it really has."""
+        """Bound the next answer to ``seconds``; the time that it really has, with the caller's deadline."""
         self._until = asyncio.get_running_loop().time() + seconds
         remaining = self.time_remaining_s()
         return seconds if remaining is None else remaining
@@ -60,9 +61,6 @@ class GrpcCallContext:
     def cancelled(self) -> bool:
         """See CallContext."""
         return bool(self._context.cancelled())
-
-
-SECRET = ("authorization", "x-api-key")
 
 
 def plain_metadata(pairs: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From Settings to an edge."""
+"""From Settings to an EdgePolicy, TLS credentials and gRPC's options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from headlift.settings import Settings
 
 _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
-MESSAGE_BYTES_MAX = 72 << 20  # above every limit of our own, so that ours are the ones that speak
+MESSAGE_BYTES_MAX = 72 << 20  # above every limit of our own, whose errors say more than gRPC's
 _PING_EVERY_MS_MIN = 5_000
 _STREAMS_MAX = 1_000
 
@@ -33,7 +33,7 @@ def compose_edge(
     observers: tuple[Callable[[FinishedCall], None], ...] = (),
     draining: asyncio.Event | None = None,
 ) -> EdgePolicy:
-    """The edge that ``settings`` ask for; ``draining`` is set by who takes the server down.
+    """The policy that ``settings`` ask for; ``draining`` is set by the server that shuts down.
 
     Raises:
         InvalidInputError: A file or a combination of settings is of no use.
