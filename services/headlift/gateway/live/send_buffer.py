@@ -1,4 +1,4 @@
-"""What the server has to say and the caller has not read yet: bounded, whatever the caller does."""
+"""Messages that the caller has not read yet: bounded, whatever the caller does."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from headlift.errors import HeadliftError
-from headlift.gateway.live.mailbox import Mailbox
+from headlift.gateway.live.latest_slot import LatestSlot
 from headlift.status import status_of
 from headlift.v1 import live_pb2 as pb
 
 _ERRORS_MAX = 16
 
 
-class Outbox:
-    """The answers to one letter, a few errors, and the mailbox's losses; read by one reader."""
+class SendBuffer:
+    """The answers to one input, a few errors, and reports of dropped inputs; read by one reader."""
 
-    def __init__(self, mailbox: Mailbox, on_free: Callable[[], None] = lambda: None) -> None:
-        """``on_free`` hears when the last answer is read."""
-        self._mailbox = mailbox
+    def __init__(self, latest: LatestSlot, on_free: Callable[[], None] = lambda: None) -> None:
+        """``on_free`` is called when the last answer is read."""
+        self._latest = latest
         self._on_free = on_free
         self._answers: deque[pb.LiveResponse] = deque()
         self._errors: deque[pb.LiveError] = deque()
         self._left_out = 0
-        self._last_word: pb.LiveResponse | None = None
+        self._go_away: pb.LiveResponse | None = None
         self._ended = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def free(self) -> bool:
@@ -34,12 +34,12 @@ class Outbox:
         return not self._answers
 
     def put(self, answers: Sequence[pb.LiveResponse]) -> None:
-        """Say ``answers``; those before should have been read."""
+        """Queue ``answers``; those before should have been read."""
         self._answers.extend(answers)
-        self._news.set()
+        self._changed.set()
 
     def refuse(self, sequence: int, error: HeadliftError) -> None:
-        """Tell about a message that cannot be served; the oldest errors make room for new ones."""
+        """Queue an error about a message that cannot be served; the oldest errors make room for new ones."""
         status = status_of(error)
         if len(self._errors) == _ERRORS_MAX:
             self._left_out += 1 + self._errors.popleft().left_out_count
@@ -52,36 +52,36 @@ class Outbox:
         )
         self._left_out = 0
         self._errors.append(message)
-        self._news.set()
+        self._changed.set()
 
     def go_away(self, message: pb.LiveGoAway) -> None:
-        """Say goodbye."""
-        self._last_word = pb.LiveResponse(go_away=message)
-        self._news.set()
+        """Queue a go_away; it is read before everything else."""
+        self._go_away = pb.LiveResponse(go_away=message)
+        self._changed.set()
 
-    def notice(self) -> None:
-        """Something was lost: the mailbox has a report."""
-        self._news.set()
+    def notify(self) -> None:
+        """Wake the reader: the slot has dropped something."""
+        self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will be put."""
+        """Let ``read`` return None once everything was read."""
         self._ended = True
-        self._news.set()
+        self._changed.set()
 
     async def read(self) -> pb.LiveResponse | None:
-        """What to say next: goodbyes first, then errors, losses and answers; None at the end."""
+        """The next message: go_away first, then errors, drops and answers; None at the end."""
         while (message := self._next()) is None and not self._ended:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return message
 
     def _next(self) -> pb.LiveResponse | None:
-        if self._last_word is not None:
-            message, self._last_word = self._last_word, None
+        if self._go_away is not None:
+            message, self._go_away = self._go_away, None
             return message
         if self._errors:
             return pb.LiveResponse(error=self._errors.popleft())
-        if (report := self._mailbox.report()) is not None:
+        if (report := self._latest.report()) is not None:
             return pb.LiveResponse(dropped=report)
         if not self._answers:
             return None
