@@ -8,7 +8,7 @@ from headlift.errors import CorruptBlobError, NotFoundError, StoreFullError
 from headlift.model.types import Gaussians
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadName, HeadStore
-from headlift.store.memory import RecentHeads, memory_bytes
+from headlift.store.recent_heads import RecentHeads, memory_bytes
 from headlift.store.requests import RequestLog
 from headlift.store.sealed import SealedStore
 from headlift.store.stages import StageCache, StageKey, derived_prefix

@@ -21,7 +21,7 @@ from headlift.serving.answers import StageAnswers, local_answers, stage_services
 from headlift.serving.edge.services import ServedService, batch_services, edit_service
 from headlift.serving.editing import compose_edits
 from headlift.serving.network import load_stages, unpack_head
-from headlift.serving.stores import Housekeeping, Stores, open_renders, open_stores
+from headlift.serving.stores import Stores, SweepThread, open_renders, open_stores
 from headlift.serving.telemetry import set_build_info
 from headlift.settings import Settings
 from headlift.store.blobs import BlobStore
@@ -153,11 +153,11 @@ def compose(settings: Settings, blobs: BlobStore | None = None, computing: Compu
     further = stage_services(computing.answers, creating, rendering) if settings.stage_services else ()
     batch_limits = BatchLimits(settings.batch_in_flight, settings.batch_operations, settings.picture_bytes_max)
     batches = Batches(creator, OperationStore(store), storing, batch_limits, stores.leases)
-    house = Housekeeping(stores, store, heads, settings)
-    house.start()
+    sweeper = SweepThread(stores, store, heads, settings)
+    sweeper.start()
 
     def close() -> None:
-        house.close()
+        sweeper.close()
         editing.close()
         pipeline.close()
         storing.close()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from headlift.errors import CorruptBlobError, NotFoundError, StoreError
 from headlift.model.types import Gaussians
 from headlift.store.blobs import Durability
-from headlift.store.memory import RecentHeads
+from headlift.store.recent_heads import RecentHeads
 from headlift.store.requests import request_key
 from headlift.store.sealed import SealedStore
 from headlift.store.stages import StageKey, derived_prefix

@@ -1,4 +1,4 @@
-"""What the stages computed, kept under a key that hashes all that it depends on.
+"""Cache of what stages computed, under a key that hashes all that it depends on.
 
 Everything made from one portrait lies below ``tenants/{tenant}/derived/{input_sha256}/``, so that deleting a head
 finds all of it.
@@ -15,9 +15,9 @@ from typing import Any, TypeVar, cast
 
 from headlift.errors import StoreError
 from headlift.store.blobs import Durability
-from headlift.store.flight import SingleFlight
 from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
+from headlift.store.single_flight import SingleFlight
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -233,7 +233,7 @@ class Batches:
         if self._leases is not None:
             leases = self._leases
             with contextlib.suppress(StoreError):
-                lease = await self._on_thread(lambda: leases.take(f"{name}"))
+                lease = await self._on_thread(lambda: leases.acquire(f"{name}"))
             if lease is None:
                 return
         running = await self._on_thread(lambda: self._loaded(name))
@@ -375,7 +375,7 @@ class Batches:
         if lease is not None and self._leases is not None:
             leases = self._leases
             with contextlib.suppress(HeadliftError):
-                await self._on_thread(lambda: leases.give_back(lease))
+                await self._on_thread(lambda: leases.release(lease))
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await self._storing.run(lambda _: work())

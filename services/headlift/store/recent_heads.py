@@ -1,4 +1,4 @@
-"""Unpacked heads that were used lately, so that a second picture of a head does not read it again."""
+"""Unpacked heads in memory, so that a second picture of a head does not read it again."""
 
 from __future__ import annotations
 

@@ -7,8 +7,10 @@ import pytest
 
 from headlift.errors import CancelledError, NoFaceError
 from headlift.store import redis as hot
-from headlift.store.flight import SingleFlight, Waiting
-from headlift.store.leases import RedisLeases
+from headlift.store.breaker import Breaker
+from headlift.store.leases import Leases
+from headlift.store.redis import RedisStore
+from headlift.store.single_flight import LeaseWaiter, SingleFlight
 
 
 class Work:
@@ -119,18 +121,31 @@ def test_who_is_cancelled_while_waiting_leaves_and_the_work_goes_on():
     assert (work.count, work.kept) == (1, "result")
 
 
-def leases_of(server, keep_s=10.0):
-    return RedisLeases(hot.connect(server.url, 2.0), keep_s=keep_s)
+@pytest.fixture
+def leases_of():
+    """Leases of one process in a Redis server."""
+    breakers = []
+
+    def connect(server, ttl_s=10.0):
+        client = hot.connect(server.url, 2.0)
+        breakers.append(Breaker("hot", RedisStore(client).probe))
+        return Leases(client, breakers[-1], ttl_s=ttl_s)
+
+    yield connect
+    for breaker in breakers:
+        breaker.close()
 
 
 SCRIPT = """
 import sys, time
 from headlift.store import redis as hot
-from headlift.store.flight import SingleFlight
-from headlift.store.leases import RedisLeases
+from headlift.store.breaker import Breaker
+from headlift.store.single_flight import SingleFlight
+from headlift.store.leases import Leases
 from headlift.store.redis import RedisStore
 client = hot.connect(sys.argv[1], 5.0)
-store, flight = RedisStore(client), SingleFlight(RedisLeases(client))
+store = RedisStore(client)
+flight = SingleFlight(Leases(client, Breaker("hot", store.probe)))
 print("ready", flush=True)
 sys.stdin.readline()
 def compute():
@@ -161,8 +176,8 @@ def test_equal_requests_of_several_processes_compute_once(redis_server):
         assert int(client.get("computed")) == 1
 
 
-def test_the_lease_of_a_process_that_died_ends_by_itself(redis_server):
-    dead = leases_of(redis_server, keep_s=0.3)
+def test_the_lease_of_a_process_that_died_ends_by_itself(leases_of, redis_server):
+    dead = leases_of(redis_server, ttl_s=0.3)
     with redis_server.client() as client:
         client.set("{headlift-lease}:k", "of a dead process", px=300)
     flight, work = SingleFlight(dead), Work(0.0)
@@ -170,31 +185,32 @@ def test_the_lease_of_a_process_that_died_ends_by_itself(redis_server):
     assert work.count == 1
 
 
-def test_a_lease_lasts_as_long_as_the_work(redis_server):
-    leases = leases_of(redis_server, keep_s=1.0)
-    lease = leases.take("k")
+def test_a_lease_lasts_as_long_as_the_work(leases_of, redis_server):
+    leases = leases_of(redis_server, ttl_s=1.0)
+    lease = leases.acquire("k")
     time.sleep(1.6)
-    assert leases.take("k") is None
-    leases.give_back(lease)
-    again = leases.take("k")
+    assert leases.acquire("k") is None
+    with redis_server.client() as client:
+        client.delete("{headlift-lease}:k")  # as if it had expired
+    again = leases.acquire("k")
     assert again is not None
-    leases.give_back(lease)  # too late: the lease is another's
-    assert leases.holder("k") == again.token
-    leases.give_back(again)
+    leases.release(lease)  # too late: the lease is another's
+    assert again.owned()
+    leases.release(again)
     assert redis_server.held() == []
 
 
-def test_nobody_waits_for_a_second_one_who_leaves_no_result(redis_server):
+def test_nobody_waits_for_a_second_one_who_leaves_no_result(leases_of, redis_server):
     leases = leases_of(redis_server)
-    waiting, first = Waiting(leases, "k"), leases.take("k")
-    assert not waiting.is_ours()
-    leases.give_back(first)
-    second = leases.take("k")
-    assert waiting.is_ours()
-    leases.give_back(second)
+    waiter, first = LeaseWaiter(leases, "k"), leases.acquire("k")
+    assert not waiter.should_compute()
+    leases.release(first)
+    second = leases.acquire("k")
+    assert waiter.should_compute()
+    leases.release(second)
 
 
-def test_without_redis_everybody_computes(mortal_redis):
+def test_without_redis_everybody_computes(leases_of, mortal_redis):
     leases = leases_of(mortal_redis)
     mortal_redis.kill()
     flight, work = SingleFlight(leases), Work()

@@ -17,44 +17,44 @@ from headlift.errors import CancelledError, DeadlineError, StoreError
 from headlift.store.leases import Lease, Leases
 
 T = TypeVar("T")
-POLL_S = 0.02
-_LOCAL_POLL_S = 0.1  # how often somebody who waits for another thread looks whether it is still wanted
+POLL_S = 0.02  # a poll is a few Redis commands; the work that is waited for takes tens of times longer
+_LOCAL_POLL_S = 0.1  # how often a thread that waits for another one checks whether its caller has gone
 
 
-class Waiting:
-    """The way of one process through a lease that another one may hold; used by threads and by coroutines alike."""
+class LeaseWaiter:
+    """Waits for a lease that another process may hold, or for its result; for threads and coroutines alike."""
 
     def __init__(self, leases: Leases | None, name: str) -> None:
         self._leases, self._name = leases, name
-        self._holder: str | None = None
+        self._holder: object | None = None
         self._lease: Lease | None = None
 
-    def is_ours(self) -> bool:
+    def should_compute(self) -> bool:
         """Whether to compute now; while not, recall, wait ``POLL_S`` and ask again."""
         if self._leases is None:
             return True
         try:
-            self._lease = self._leases.take(self._name)
+            self._lease = self._leases.acquire(self._name)
             if self._lease is not None:
                 return True
             holder = self._leases.holder(self._name)
         except StoreError:
             return True
-        # Whoever was waited for is done and left nothing (its store may be out): waiting for the next one in turn
-        # would make a queue of all processes.
+        # The first holder is done and left no result (its store may be out): to wait for the next one would make a
+        # queue of all processes.
         is_next = self._holder is not None and holder != self._holder
         self._holder = holder or self._holder
         return is_next
 
-    def done(self) -> None:
-        """Let others go."""
+    def release(self) -> None:
+        """Release the lease, if it was acquired."""
         if self._leases is not None and self._lease is not None:
             with contextlib.suppress(StoreError):
-                self._leases.give_back(self._lease)
+                self._leases.release(self._lease)
 
 
 class SingleFlight(Generic[T]):
-    """Work in flight, by name; for threads."""
+    """Runs equal work once; for threads."""
 
     def __init__(self, leases: Leases | None = None) -> None:
         self._leases = leases
@@ -89,7 +89,7 @@ class SingleFlight(Generic[T]):
             try:
                 return flight.result()
             except (CancelledError, DeadlineError):
-                # It was the leader whose time was over, not ours: one of those who wait takes its place.
+                # The leader was cancelled, not this caller: one of those who wait takes its place.
                 check()
 
     def _lead(
@@ -103,23 +103,23 @@ class SingleFlight(Generic[T]):
         try:
             result = self._once(name, recall, compute, check)
         except BaseException as error:
-            self._land(name)
+            self._remove(name)
             flight.set_exception(error)
             raise
-        self._land(name)
+        self._remove(name)
         flight.set_result(result)
         return result
 
-    def _land(self, name: str) -> None:
+    def _remove(self, name: str) -> None:
         with self._lock:
             del self._flights[name]
 
     def _once(
         self, name: str, recall: Callable[[], T | None], compute: Callable[[], T], check: Callable[[], None]
     ) -> T:
-        waiting = Waiting(self._leases, name)
+        waiter = LeaseWaiter(self._leases, name)
         try:
-            while not waiting.is_ours():
+            while not waiter.should_compute():
                 check()
                 time.sleep(POLL_S)
                 if (result := recall()) is not None:
@@ -128,4 +128,4 @@ class SingleFlight(Generic[T]):
             result = recall()
             return compute() if result is None else result
         finally:
-            waiting.done()
+            waiter.release()
