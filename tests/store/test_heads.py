@@ -195,5 +195,5 @@ def test_recent_heads_stay_within_their_bound_and_keep_the_latest():
     recent.put("big", cloud(n=64 * 4))
     assert recent.get("big") is None
     for i in range(11):
-        recent.forget(str(i))
+        recent.drop(str(i))
     assert recent.size_bytes == 0

@@ -109,7 +109,7 @@ class FileStore:
                 yield Entry(key, file.stat().st_mtime)
 
     def _sweep(self) -> None:
-        """Remove what a crash left half written; young files may be another process's."""
+        """Remove files that crashes left; young ones may be another process's."""
         for entry in os.scandir(self._temporary):
             with contextlib.suppress(FileNotFoundError):
                 if entry.stat().st_mtime < time.time() - _ABANDONED_S:
@@ -124,7 +124,7 @@ class FileStore:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary, path)
-            except (FileNotFoundError, FileExistsError):  # mkdir says the latter when the folder goes while it looks
+            except (FileNotFoundError, FileExistsError):  # mkdir raises the latter where the folder is pruned meanwhile
                 if attempt == _RETRIES - 1:
                     raise
             else:
@@ -167,7 +167,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _failure(verb: str, error: OSError) -> StoreError:
-    """An error for clients: what failed and the system's word for it, without paths."""
+    """An error for callers, without paths."""
     if error.errno in _FULL:
         return StoreFullError("The store has no space left; nothing was written. Delete heads or give it more space.")
     return StoreError(f"The store could not be {verb}: {os.strerror(error.errno or errno.EIO)}.")

@@ -36,9 +36,9 @@ class Leases:
         self._renewing: threading.Event | None = None  # set to end the thread that renews
 
     def acquire(self, name: str) -> Lease | None:
-        """The lease, or None while somebody else has it."""
+        """The lease, or None while another process or thread has it."""
         # Not thread-local: other threads renew and release it.
-        lease = self._client.lock(_NAMESPACE + name, timeout=self._ttl_s, blocking=False, thread_local=False)
+        lease: Lease = self._client.lock(_NAMESPACE + name, timeout=self._ttl_s, blocking=False, thread_local=False)
         if not self._run(lease.acquire):
             return None
         with self._lock:
@@ -49,11 +49,11 @@ class Leases:
         return lease
 
     def holder(self, name: str) -> object | None:
-        """The token of whoever has the lease, another one each time it is acquired; None where it is free."""
+        """The holder's token, a new one each time the lease is acquired; None where it is free."""
         return self._run(lambda: self._client.get(_NAMESPACE + name))
 
     def release(self, lease: Lease) -> None:
-        """Let others have it; nothing happens where it has expired."""
+        """End a lease; one that has expired or was released stays so."""
         with self._lock:
             self._held.discard(lease)
             if not self._held and self._renewing is not None:

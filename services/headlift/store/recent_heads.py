@@ -42,8 +42,8 @@ class RecentHeads:
             while self._bytes > self._bytes_max:
                 self._drop(next(iter(self._heads)))
 
-    def forget(self, name: str) -> None:
-        """Drop a head, if it is here."""
+    def drop(self, name: str) -> None:
+        """Drop a head, if it is kept."""
         with self._lock:
             self._drop(name)
 

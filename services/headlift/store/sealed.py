@@ -80,6 +80,6 @@ class SealedStore:
         _log.error("damaged blob %s", key)
 
     def _mend(self, key: str, blob: bytes) -> None:
-        with contextlib.suppress(StoreError):  # the blob is good; whoever reads it next may mend it
+        with contextlib.suppress(StoreError):  # this read has succeeded; the next one may mend the blob
             self.blobs.put(key, blob)
             _log.warning("mended %s from another copy", key)

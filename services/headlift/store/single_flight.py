@@ -74,7 +74,7 @@ class SingleFlight(Generic[T]):
             name: What the work is; a key of the store.
             recall: The result of an earlier run, if it was kept.
             compute: Does the work and keeps it, so that ``recall`` finds it.
-            check: Raises once nobody wants this caller's answer any more; others go on without it.
+            check: Raises once this caller has gone; others go on without it.
         """
         while True:
             with self._lock:

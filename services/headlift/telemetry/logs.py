@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, text for terminals, both with the call that they belong to."""
+"""Log lines with the call that they belong to: JSON for machines, text for terminals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SECRETS = (
 
 class _Lines(logging.Formatter):
     def message_of(self, record: logging.LogRecord) -> str:
-        """The message without secrets and without bytes of pictures."""
+        """The message, without secrets or picture bytes."""
         args = record.args
         if isinstance(args, tuple):
             args = tuple(map(_sized, args))
@@ -77,7 +77,7 @@ class TextLines(_Lines):
 def start_logging(level: str, form: str, stream: TextIO | None = None) -> logging.Handler:
     """Send every log line of this process to ``stream`` (stderr), in place of where they went.
 
-    Errors that nobody catches, on whichever thread, become log lines too.
+    Uncaught errors, on any thread, become log lines too.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
@@ -128,4 +128,4 @@ def _uncaught(kind: Any, error: Any, trace: Any, where: str) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logging.getLogger("headlift.uncaught").critical("nobody caught what ended %s", where, exc_info=(kind, error, trace))
+    logging.getLogger("headlift.uncaught").critical("an uncaught error ended %s", where, exc_info=(kind, error, trace))

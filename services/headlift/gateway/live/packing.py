@@ -23,7 +23,7 @@ from headlift.render.pictures import Look
 _QUALITY_MIN = 10  # below, JPEG and WebP save few bytes more
 _QUALITY_FACTOR, _QUALITY_RISE = 0.75, 2  # down at once, so that the view fits; up slowly, so that it does not flicker
 _CRF = 23  # x264's default
-_GOP = 300  # views between keyframes that nobody asked for; callers who lose one ask (keyframe request)
+_GOP = 300  # views between keyframes; callers that lose one request another
 _FPS_ASSUMED = 30.0  # without max_fps; only rate control and time stamps depend on it
 _CLOCK = 90_000  # of time stamps, 1/s, as in RTP
 _DELTA_SIZE_MAX = 0.9  # of a whole head's: a larger delta does not pay for its dependence on the head before

@@ -140,7 +140,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     async def _next(self, answers: Any, stream: RequestStream | None, call: GrpcCallContext) -> Any:
         if stream is not None:
             return await stream.wait(anext(answers, _END))
-        # A slow reader costs the server nothing, so only the making of a message is timed.
+        # Only the making of a message is timed: a slow reader costs the server nothing.
         async with asyncio.timeout(call.bound(self._policy.deadline_s)):
             return await anext(answers, _END)
 
