@@ -159,7 +159,7 @@ def test_a_token_expires():
     assert caught.value.reason == "RESUME_TOKEN_EXPIRED"
 
 
-async def test_sessions_are_limited_per_server_and_per_tenant_and_places_come_back(talk, live_with):
+async def test_sessions_are_limited_per_server_and_per_tenant_and_slots_come_back(talk, live_with):
     live = live_with(sessions=3, tenant_sessions=2)
     held = [await talk(live), await talk(live)]
     for call in held:

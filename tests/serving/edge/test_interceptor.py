@@ -258,7 +258,7 @@ async def test_a_caller_who_leaves_ends_its_stream(serve):
             await asyncio.sleep(0.01)
 
 
-async def test_two_hundred_cancelled_calls_stop_their_work_and_give_back_their_places(serve):
+async def test_two_hundred_cancelled_calls_stop_their_work_and_free_their_slots(serve):
     concurrency = ConcurrencyLimiter(200)
     limits = Quotas(Limits(concurrent_calls=200))
     _, talk, channel = await serve(concurrency=concurrency, quotas=limits)
