@@ -18,12 +18,12 @@ from typing import Any
 import grpc
 
 from headlift.errors import DeadlineError, HeadliftError, QuotaError, RateLimitError
-from headlift.status import status_of, unexpected_status
 from headlift.serving.edge.admission import CallAdmission, Handler, RequestStream
 from headlift.serving.edge.auth import Authenticator, Caller, scope_of
 from headlift.serving.edge.call_context import REQUEST_ID, Context, GrpcCallContext, plain_metadata, refuse
 from headlift.serving.edge.limits import ConcurrencyLimiter
 from headlift.serving.edge.quotas import Quotas
+from headlift.status import status_of, unexpected_status
 from headlift.telemetry.rpc import RpcOutcome, rpc_span
 
 _log = logging.getLogger("headlift.rpc")
