@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from headlift.commands.top import fetch, figures, text
+from headlift.commands.top import fetch, summarize, text
 from headlift.errors import BackendUnavailableError
 from headlift.serving.background import BackgroundServer
 from headlift.serving.telemetry import run_telemetry
@@ -137,7 +137,7 @@ def test_every_line_is_json_and_names_its_call(lived):
 
 
 def test_top_shows_what_happened_in_between(lived):
-    shown = figures(ScrapeDelta(lived["idle"], lived["busy"]))
+    shown = summarize(ScrapeDelta(lived["idle"], lived["busy"]))
     methods = {row["method"]: row for row in shown["methods"]}
     assert methods["HeadService/GetHead"]["requests_s"] == pytest.approx(4 / shown["seconds"], rel=0.02)
     assert methods["HeadService/GetHead"]["p50_ms"] <= methods["HeadService/GetHead"]["p95_ms"]

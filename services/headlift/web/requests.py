@@ -1,4 +1,4 @@
-"""Reading requests: how much, of which kind, and how slowly."""
+"""Reading requests: content type, size, upload time, and typed values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from headlift.errors import DeadlineError, FormatError, InvalidInputError, PictureTooLargeError
-from headlift.web.answers import UnsupportedTypeError
+from headlift.web.responses import UnsupportedTypeError
 
-PICTURES = ("image/jpeg", "image/png", "image/webp", "image/avif", "image/heic", "image/heif")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/avif", "image/heic", "image/heif")
 JSON_BYTES_MAX = 1 << 20
 _UPLOAD_S = 120.0
 
@@ -27,9 +27,9 @@ async def read_body(request: Request, types: Collection[str], limit: int) -> byt
         PictureTooLargeError: It has more bytes than ``limit``; no more than that is ever held.
         DeadlineError: It came too slowly.
     """
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in types:
-        raise UnsupportedTypeError(f"The content type is {given[:80]!r}; send one of {', '.join(types)}.")
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in types:
+        raise UnsupportedTypeError(f"The content type is {content_type[:80]!r}; send one of {', '.join(types)}.")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(int(announced), limit)
@@ -71,10 +71,10 @@ def number(values: dict[str, Any] | QueryParams, field: str, default: float) -> 
 
 def integer(values: dict[str, Any] | QueryParams, field: str, default: int) -> int:
     """A whole number of a request, within the contract's 32 bits."""
-    read = number(values, field, default)
-    if read != int(read) or abs(read) >= 1 << 31:
-        raise InvalidInputError(f"{field} is {read:g}; it must be a whole number of 32 bits.", field=field)
-    return int(read)
+    value = number(values, field, default)
+    if value != int(value) or abs(value) >= 1 << 31:
+        raise InvalidInputError(f"{field} is {value:g}; it must be a whole number of 32 bits.", field=field)
+    return int(value)
 
 
 def text(values: dict[str, Any], field: str) -> str:

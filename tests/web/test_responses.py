@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from headlift.errors import HeadliftError, OverloadedError
-from headlift.web.answers import error_response
+from headlift.web.responses import error_response
 
 
 def test_a_fault_that_nobody_foresaw_tells_nothing():

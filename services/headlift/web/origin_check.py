@@ -1,4 +1,4 @@
-"""What stands before every request of a browser: names, origins, and the headers of every answer.
+"""Checks of every request of a browser, host name and origin; and the security headers of every response.
 
 A page of somebody else cannot reach the gateway: not by a form or fetch (Origin and a header that needs a preflight,
 which is never granted), not through DNS that points at this machine (Host), not in a frame (frame-ancestors), and it
@@ -14,10 +14,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headlift.errors import HeadliftError, PermissionDeniedError
-from headlift.web.answers import error_response
+from headlift.web.responses import error_response
 
 CSRF_HEADER = "x-headlift"
-_SAFE = ("GET", "HEAD")
+_SAFE_METHODS = ("GET", "HEAD")
 # Spark unpacks splats with WebAssembly in a worker that it makes from a blob; its module comes as a data URL.
 _POLICY = "; ".join(
     (
@@ -46,8 +46,8 @@ _HEADERS = {
 }
 
 
-class Shield:
-    """ASGI middleware."""
+class OriginMiddleware:
+    """ASGI middleware: refuses foreign hosts and origins, and adds security headers to responses."""
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
         """``names``: HOST or HOST:PORT by which browsers may know this server, besides localhost and IP addresses."""
@@ -60,7 +60,7 @@ class Shield:
             await self._app(scope, receive, send)
             return
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -78,27 +78,27 @@ class Shield:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": ""})  # before accept: a plain 403
             else:
-                await error_response(error)(scope, receive, answer)
+                await error_response(error)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, answer)
+        await self._app(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "").lower()
-        if not self._is_ours(host):
+        if not self._is_own_host(host):
             raise PermissionDeniedError(
                 f"This server does not go by the name {host[:100]!r}; add it to HEADLIFT_WEB_NAMES.",
                 reason="UNKNOWN_NAME",
             )
-        if scope["type"] == "http" and scope["method"] in _SAFE:
+        if scope["type"] == "http" and scope["method"] in _SAFE_METHODS:
             return
         origin = headers.get("origin", "").lower()
-        # Behind a proxy that ends TLS the scheme is not ours to know; the name and port must be.
+        # Behind a proxy that ends TLS the scheme is not known here; the name and port must be.
         if origin.partition("://")[2] != host or headers.get("sec-fetch-site", "same-origin") != "same-origin":
             raise PermissionDeniedError("Only pages of this server may ask for this.", reason="CROSS_ORIGIN")
         if scope["type"] == "http" and CSRF_HEADER not in headers:
             raise PermissionDeniedError(f"Send the header {CSRF_HEADER} with any value.", reason="NO_CSRF_HEADER")
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         if name == "localhost" or host in self._names or name in self._names:
             return True

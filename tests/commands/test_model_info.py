@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 
+from headlift.commands.model_info import describe
+from headlift.model.checkpoint import load_checkpoint
 from headlift.model.config import CONFIGS, named_config
-from headlift.model.info import describe
-from headlift.model.perchead import PercHead
-from headlift.model.template import Template
 
 
 def test_base_has_the_parameters_of_the_hand_count() -> None:
@@ -52,8 +52,8 @@ def test_backbone_counts_are_those_of_the_network_itself(backbone: str, timm_nam
     assert describe(config).row(f"encoder.{backbone}").params == sum(p.numel() for p in network.parameters())
 
 
-def test_rows_add_up_to_the_parameters_of_the_model(template: Template) -> None:
-    model = PercHead(named_config("tiny"), template)
+def test_rows_add_up_to_the_parameters_of_the_model(tiny_checkpoint: Path) -> None:
+    model, _ = load_checkpoint(tiny_checkpoint)
     assert describe(named_config("tiny")).trained_params == sum(
         p.numel() for p in model.parameters() if p.requires_grad
     )

@@ -1,4 +1,4 @@
-"""Heads over HTTP: made, listed, shown, handed out, deleted."""
+"""Heads over HTTP: create, list, render, export, delete."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from headlift.client import Frame, camera, camera_from_matrices
 from headlift.errors import InvalidInputError
 from headlift.gateway import progress
-from headlift.render.video import write_film
+from headlift.media.video import write_video
 from headlift.v1 import camera_pb2, head_pb2
-from headlift.web.answers import error_dict, event, head_dict
-from headlift.web.bodies import PICTURES, integer, number, read_body, read_json
-from headlift.web.desk import Desk, desk_of
-from headlift.web.leaving import while_here
+from headlift.web.context import AppContext, cancel_on_disconnect, context_of
+from headlift.web.requests import IMAGE_TYPES, integer, number, read_body, read_json
+from headlift.web.responses import error_dict, event, head_dict
 
 _EVENTS = "text/event-stream"
 _MEDIA_TYPES = {
@@ -31,22 +30,22 @@ _MEDIA_TYPES = {
     "spz": "application/octet-stream",
     "glb": "model/gltf-binary",
 }
-_PACKED = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 
 async def create_head(request: Request) -> Response:
     """Make a head of a portrait; progress and the answer as server-sent events, or the answer alone as JSON."""
-    desk = desk_of(request)
-    desk.sessions.visitor(request)  # before the upload is read
-    picture = await read_body(request, PICTURES, desk.picture_bytes_max)
-    options = _creation(request)
+    context = context_of(request)
+    context.sessions.visitor(request)  # before the upload is read
+    image = await read_body(request, IMAGE_TYPES, context.picture_bytes_max)
+    options = _creation_options(request)
     if _EVENTS in request.headers.get("accept", ""):
-        return StreamingResponse(_creating(request, desk, picture, options), media_type=_EVENTS)
-    async with desk.client(request) as (client, _):
-        return JSONResponse(head_dict(await client.create_head(picture, **options)), 201)
+        return StreamingResponse(_creation_events(request, context, image, options), media_type=_EVENTS)
+    async with context.client(request) as (client, _):
+        return JSONResponse(head_dict(await client.create_head(image, **options)), 201)
 
 
-def _creation(request: Request) -> dict[str, Any]:
+def _creation_options(request: Request) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in ("refine_steps", "face_index"):
         if name in request.query_params:
@@ -54,74 +53,76 @@ def _creation(request: Request) -> dict[str, Any]:
     return options
 
 
-async def _creating(request: Request, desk: Desk, picture: bytes, options: dict[str, Any]) -> AsyncIterator[bytes]:
-    """Events: stage {stage, share} as they begin, then head or error. Leaving early stops the work."""
-    loop, heard, request_id = asyncio.get_running_loop(), asyncio.Queue[tuple[str, float]](), str(uuid.uuid4())
+async def _creation_events(
+    request: Request, context: AppContext, image: bytes, options: dict[str, Any]
+) -> AsyncIterator[bytes]:
+    """Events: stage {stage, share} as they begin, then head or error. Disconnecting stops the work."""
+    loop, reports, request_id = asyncio.get_running_loop(), asyncio.Queue[tuple[str, float]](), str(uuid.uuid4())
 
     def report(stage: str, share: float) -> None:
-        loop.call_soon_threadsafe(heard.put_nowait, (stage, share))
+        loop.call_soon_threadsafe(reports.put_nowait, (stage, share))
 
-    async def make() -> head_pb2.Head:
-        async with desk.client(request) as (client, _):
-            return await client.create_head(picture, request_id=request_id, **options)
+    async def create() -> head_pb2.Head:
+        async with context.client(request) as (client, _):
+            return await client.create_head(image, request_id=request_id, **options)
 
     with progress.listening(request_id, report):
-        making = asyncio.create_task(make())
+        creation = asyncio.create_task(create())
         try:
-            while not making.done():
-                listening = asyncio.create_task(heard.get())
-                await asyncio.wait((making, listening), return_when=asyncio.FIRST_COMPLETED)
-                if listening.done():
-                    stage, share = listening.result()
+            while not creation.done():
+                next_report = asyncio.create_task(reports.get())
+                await asyncio.wait((creation, next_report), return_when=asyncio.FIRST_COMPLETED)
+                if next_report.done():
+                    stage, share = next_report.result()
                     yield event("stage", {"stage": stage, "share": round(share, 3)})
                 else:
-                    listening.cancel()
+                    next_report.cancel()
             try:
-                yield event("head", head_dict(making.result()))
+                yield event("head", head_dict(creation.result()))
             except Exception as error:
                 yield event("error", error_dict(error))
         finally:
-            making.cancel()
+            creation.cancel()
 
 
 async def list_heads(request: Request) -> Response:
     """All heads of the visitor, oldest first."""
-    async with desk_of(request).client(request) as (client, _):
+    async with context_of(request).client(request) as (client, _):
         return JSONResponse({"heads": [head_dict(head) async for head in client.list_heads(page_size=1000)]})
 
 
 async def get_head(request: Request) -> Response:
-    """What is known about one head."""
-    async with desk_of(request).client(request) as (client, visitor):
+    """The record of one head."""
+    async with context_of(request).client(request) as (client, visitor):
         return JSONResponse(head_dict(await client.get_head(visitor.head(request.path_params["head"]))))
 
 
 async def delete_head(request: Request) -> Response:
     """Delete one head and what was derived from its portrait."""
-    async with desk_of(request).client(request) as (client, visitor):
+    async with context_of(request).client(request) as (client, visitor):
         await client.delete_head(visitor.head(request.path_params["head"]))
     return Response(status_code=204)
 
 
 async def get_splat(request: Request) -> Response:
     """The head's Gaussians as SPZ, for rendering in the browser."""
-    return await _file(request, "spz", attached=False)
+    return await _file(request, "spz", attachment=False)
 
 
 async def export_head(request: Request) -> Response:
-    """The head as a file to keep."""
+    """The head as a file to download."""
     kind = request.path_params["kind"]
     if kind not in _MEDIA_TYPES:
         raise InvalidInputError(f"kind is {kind[:40]!r}; choose from {', '.join(_MEDIA_TYPES)}.", field="kind")
-    return await _file(request, kind, attached=True)
+    return await _file(request, kind, attachment=True)
 
 
-async def _file(request: Request, kind: Any, *, attached: bool) -> Response:
+async def _file(request: Request, kind: Any, *, attachment: bool) -> Response:
     """A head never changes, so its id names its files; a browser still asks each time whether it is there."""
-    async with desk_of(request).client(request) as (client, visitor):
+    async with context_of(request).client(request) as (client, visitor):
         head = await client.get_head(visitor.head(request.path_params["head"]))
-        headers = _tagged(head, kind)
-        if attached:
+        headers = _cache_headers(head, kind)
+        if attachment:
             headers["content-disposition"] = f'attachment; filename="head.{kind}"'
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
@@ -133,9 +134,9 @@ async def get_thumbnail(request: Request) -> Response:
     """A small picture from the front, or from ``yaw_deg`` and ``pitch_deg``."""
     query = request.query_params
     yaw, pitch, side = number(query, "yaw_deg", 0.0), number(query, "pitch_deg", 0.0), integer(query, "side", 128)
-    async with desk_of(request).client(request) as (client, visitor):
+    async with context_of(request).client(request) as (client, visitor):
         head = await client.get_head(visitor.head(request.path_params["head"]))
-        headers = _tagged(head, f"{yaw:g},{pitch:g},{side}")
+        headers = _cache_headers(head, f"{yaw:g},{pitch:g},{side}")
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         shots = await client.render(head, [camera(yaw, pitch)], width=side, height=side, format="webp", quality=85)
@@ -144,49 +145,49 @@ async def get_thumbnail(request: Request) -> Response:
 
 async def render_head(request: Request) -> Response:
     """One picture, sharpened: {view_matrix: 16 numbers, fov_deg, width, height, alpha}, packed as Accept says."""
-    wanted = await read_json(request)
+    values = await read_json(request)
     accept = request.headers.get("accept", "")
-    media_type = accept if accept in _PACKED else "image/png"
-    width, height = integer(wanted, "width", 512), integer(wanted, "height", 512)
-    packed: Any = _PACKED[media_type]
-    async with desk_of(request).client(request) as (client, visitor):
-        shots = await while_here(
+    media_type = accept if accept in _FORMATS else "image/png"
+    width, height = integer(values, "width", 512), integer(values, "height", 512)
+    format: Any = _FORMATS[media_type]
+    async with context_of(request).client(request) as (client, visitor):
+        shots = await cancel_on_disconnect(
             request,
             client.render(
                 visitor.head(request.path_params["head"]),
-                [matrix_camera(wanted, width, height)],
+                [matrix_camera(values, width, height)],
                 width=width,
                 height=height,
-                format=packed,
-                alpha=bool(wanted.get("alpha", False)),
+                format=format,
+                alpha=bool(values.get("alpha", False)),
             ),
         )
     return Response(shots[0].data, media_type=media_type)
 
 
 async def turntable(request: Request) -> Response:
-    """A film of a full turn, H.264 in MP4."""
+    """A video of a full turn, H.264 in MP4."""
     query = request.query_params
     count, side, pitch = integer(query, "frames", 120), integer(query, "side", 512), number(query, "pitch_deg", 0.0)
-    data = await while_here(request, _film(request, count, side, pitch))
+    data = await cancel_on_disconnect(request, _encode_turntable(request, count, side, pitch))
     headers = {"content-disposition": 'attachment; filename="turntable.mp4"'}
     return Response(data, media_type="video/mp4", headers=headers)
 
 
-async def _film(request: Request, count: int, side: int, pitch: float) -> bytes:
+async def _encode_turntable(request: Request, count: int, side: int, pitch: float) -> bytes:
     loop = asyncio.get_running_loop()
-    async with desk_of(request).client(request) as (client, visitor):
+    async with context_of(request).client(request) as (client, visitor):
         name = visitor.head(request.path_params["head"])
         orbit = client.orbit(name, count, pitch_deg=pitch, width=side, height=side, format="raw_uint8")
 
         def frames() -> Iterator[npt.NDArray[np.uint8]]:
-            """On the thread that packs them; the one ahead is computed meanwhile by the server."""
+            """Runs on the thread that encodes them; the server computes the next one meanwhile."""
             while (frame := asyncio.run_coroutine_threadsafe(_next(orbit), loop).result()) is not None:
                 yield np.asarray(frame.picture.array(), np.uint8)
 
-        with tempfile.TemporaryDirectory(prefix="headlift-film-") as folder:
+        with tempfile.TemporaryDirectory(prefix="headlift-turntable-") as folder:
             path = Path(folder) / "turntable.mp4"
-            await asyncio.to_thread(write_film, frames(), path)
+            await asyncio.to_thread(write_video, frames(), path)
             return await asyncio.to_thread(path.read_bytes)
 
 
@@ -194,20 +195,20 @@ async def _next(orbit: AsyncIterator[Frame]) -> Frame | None:
     return await anext(orbit, None)
 
 
-def matrix_camera(wanted: dict[str, Any], width: int, height: int) -> camera_pb2.Camera:
+def matrix_camera(values: dict[str, Any], width: int, height: int) -> camera_pb2.Camera:
     """The camera {view_matrix, fov_deg} of a picture of this size; whether it can be one, the service says."""
-    matrix = wanted.get("view_matrix")
+    matrix = values.get("view_matrix")
     if not isinstance(matrix, list) or len(matrix) != 16:
         raise InvalidInputError("view_matrix must be 16 numbers, row by row, world to camera.", field="view_matrix")
-    values = [number(dict(enumerate(matrix)), i, 0.0) for i in range(16)]  # type: ignore[arg-type]
-    fov_deg = number(wanted, "fov_deg", 13.4)
+    entries = [number(dict(enumerate(matrix)), i, 0.0) for i in range(16)]  # type: ignore[arg-type]
+    fov_deg = number(values, "fov_deg", 13.4)
     if not 1.0 <= fov_deg <= 170.0:
         raise InvalidInputError(f"fov_deg is {fov_deg:g}; it must lie in 1..170.", field="fov_deg")
     focal = min(width, height) / 2 / np.tan(np.radians(fov_deg) / 2)
     return camera_from_matrices(
-        np.reshape(values, (4, 4)), [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]
+        np.reshape(entries, (4, 4)), [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]
     )
 
 
-def _tagged(head: head_pb2.Head, what: str) -> dict[str, str]:
+def _cache_headers(head: head_pb2.Head, what: str) -> dict[str, str]:
     return {"etag": f'"{head.name.rpartition("/")[2]}-{what}"', "cache-control": "private, no-cache"}

@@ -1,4 +1,4 @@
-"""One run at a time works on a place, and a dead run holds nothing."""
+"""One run at a time works on a place, and a dead run locks nothing."""
 
 import json
 import subprocess
@@ -9,12 +9,12 @@ import time
 import psutil
 import pytest
 
-from headlift.batch.holding import held
+from headlift.batch.lock import exclusive_lock
 from headlift.batch.places import Folder
 from headlift.errors import ConflictError
 
 
-def note(**changes):
+def lock_file(**changes):
     own = psutil.Process()
     return json.dumps(
         {"host": "elsewhere", "pid": own.pid, "began": own.create_time(), "beat": time.time()} | changes
@@ -27,53 +27,53 @@ def place(tmp_path):
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(place):
-    with held(place):
-        with pytest.raises(ConflictError, match="Another run") as caught, held(place):
+    with exclusive_lock(place):
+        with pytest.raises(ConflictError, match="Another run") as caught, exclusive_lock(place):
             pytest.fail("two at once")
         assert caught.value.reason == "BATCH_RUNNING"
-    with held(place):
+    with exclusive_lock(place):
         assert len(list(place.names("drivers"))) == 1
     assert not list(place.names())
 
 
-def test_a_run_that_failed_holds_nothing(place):
-    with pytest.raises(RuntimeError), held(place):
+def test_a_run_that_failed_locks_nothing(place):
+    with pytest.raises(RuntimeError), exclusive_lock(place):
         raise RuntimeError
     assert not list(place.names())
 
 
-def test_a_run_of_another_machine_holds_a_place_while_it_beats(place):
-    place.write("drivers/one.json", note())
-    with pytest.raises(ConflictError, match="elsewhere"), held(place):
+def test_a_run_of_another_machine_locks_a_place_while_its_heartbeat_goes_on(place):
+    place.write("drivers/one.json", lock_file())
+    with pytest.raises(ConflictError, match="elsewhere"), exclusive_lock(place):
         pass
-    place.write("drivers/one.json", note(beat=time.time() - 100))
-    with held(place):
+    place.write("drivers/one.json", lock_file(beat=time.time() - 100))
+    with exclusive_lock(place):
         pass
 
 
-def test_a_killed_run_of_this_machine_holds_nothing(place):
+def test_a_killed_run_of_this_machine_locks_nothing(place):
     code = (
-        "import sys, time; from pathlib import Path; from headlift.batch.holding import held\n"
+        "import sys, time; from pathlib import Path; from headlift.batch.lock import exclusive_lock\n"
         "from headlift.batch.places import Folder\n"
-        "with held(Folder(Path(sys.argv[1]))): print('held', flush=True); time.sleep(600)"
+        "with exclusive_lock(Folder(Path(sys.argv[1]))): print('locked', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(place.uri)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ConflictError), held(place):
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(ConflictError), exclusive_lock(place):
             pass
         other.kill()
-    with held(place):
+    with exclusive_lock(place):
         pass
 
 
-def test_it_goes_on_beating(place):
-    def beat():
+def test_the_heartbeat_goes_on(place):
+    def heartbeat():
         (own,) = place.names("drivers")
         return json.loads(place.read(own))["beat"]
 
-    with held(place, beat_s=0.02):
-        first, until = beat(), time.monotonic() + 10
-        while beat() == first:
+    with exclusive_lock(place, heartbeat_s=0.02):
+        first, until = heartbeat(), time.monotonic() + 10
+        while heartbeat() == first:
             assert time.monotonic() < until
 
 
@@ -84,7 +84,7 @@ def test_of_two_that_begin_at_once_never_both_go_on(place):
     def begin(who):
         start.wait()
         try:
-            with held(place):
+            with exclusive_lock(place):
                 went_on.append(who)
                 over.wait()
         except ConflictError:
@@ -102,7 +102,7 @@ def test_of_two_that_begin_at_once_never_both_go_on(place):
 
 
 @pytest.mark.parametrize("damaged", [b"", b"[]", b"{}", b'{"host": 3}'])
-def test_a_damaged_note_holds_nothing(place, damaged):
+def test_a_damaged_lock_file_locks_nothing(place, damaged):
     place.write("drivers/one.json", damaged)
-    with held(place):
+    with exclusive_lock(place):
         pass

@@ -16,23 +16,23 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headlift.client import AsyncLiveSession, LiveRefused, LiveView
 from headlift.errors import FormatError, HeadliftError
-from headlift.web.answers import error_dict
-from headlift.web.bodies import integer
-from headlift.web.desk import desk_of
-from headlift.web.heads import matrix_camera
+from headlift.web.context import context_of
+from headlift.web.head_routes import matrix_camera
+from headlift.web.requests import integer
+from headlift.web.responses import error_dict
 
 _log = logging.getLogger(__name__)
-_PENDING_MAX = 64  # sequences of ours whose outcome is not known yet
-_ENDED = 4000  # the first code that is the application's own
+_PENDING_MAX = 64  # sequences whose outcome is not known yet
+_CLOSE_ERROR = 4000  # the first code that is left to applications
 
 
 async def live(socket: WebSocket) -> None:
     """Serve one socket until either side leaves."""
     await socket.accept()
     try:
-        async with desk_of(socket).client(socket) as (client, visitor):
-            opening = await _receive(socket)
-            size = integer(opening, "width", 512), integer(opening, "height", 512)
+        async with context_of(socket).client(socket) as (client, visitor):
+            settings = await _receive(socket)
+            size = integer(settings, "width", 512), integer(settings, "height", 512)
             name = visitor.head(socket.path_params["head"])
             async with client.live(
                 head=name, width=size[0], height=size[1], format="webp", quality=88, alpha=True
@@ -44,27 +44,27 @@ async def live(socket: WebSocket) -> None:
         if not isinstance(error, HeadliftError):
             _log.exception("a live view failed")
         await socket.send_json({"error": error_dict(error)})
-        await socket.close(_ENDED)
+        await socket.close(_CLOSE_ERROR)
 
 
 async def _serve(socket: WebSocket, session: AsyncLiveSession, size: tuple[int, int]) -> None:
-    theirs: dict[int, int] = {}  # our sequence -> the browser's
+    browser_sequences: dict[int, int] = {}  # by the session's own
 
     async def read() -> None:
         while True:
             message = await _receive(socket)
             try:
                 camera = matrix_camera(message, *size)
-                theirs[await session.send_viewpoint(camera)] = integer(message, "sequence", 0) & 0x7FFFFFFF
+                browser_sequences[await session.send_viewpoint(camera)] = integer(message, "sequence", 0) & 0x7FFFFFFF
             except HeadliftError as error:
                 await socket.send_json({"error": error_dict(error)})
-            while len(theirs) > _PENDING_MAX:
-                del theirs[next(iter(theirs))]
+            while len(browser_sequences) > _PENDING_MAX:
+                del browser_sequences[next(iter(browser_sequences))]
 
     async def write() -> None:
         async for answer in session:
             if isinstance(answer, LiveView):
-                await socket.send_bytes(struct.pack("<I", theirs.pop(answer.sequence, 0)) + answer.data)
+                await socket.send_bytes(struct.pack("<I", browser_sequences.pop(answer.sequence, 0)) + answer.data)
             elif isinstance(answer, LiveRefused):
                 await socket.send_json({"error": error_dict(answer.error)})
 

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from headlift.render.sheet import contact_sheet
+from headlift.media.contact_sheet import contact_sheet
 
 
 def test_every_tile_is_there_fitted_and_labelled():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from headlift.errors import InvalidInputError
-from headlift.render.video import write_film
+from headlift.media.video import write_video
 
 
 def frames(count, width=64, height=48):
@@ -16,7 +16,7 @@ def frames(count, width=64, height=48):
 
 def test_a_film_has_every_frame_and_plays_everywhere(tmp_path):
     path = tmp_path / "film.mp4"
-    assert write_film(frames(25), path, fps=25) == 25
+    assert write_video(frames(25), path, fps=25) == 25
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -32,10 +32,10 @@ def test_a_film_has_every_frame_and_plays_everywhere(tmp_path):
 @pytest.mark.parametrize("pictures", [[], [np.zeros((49, 64, 3), np.uint8)], [*frames(1), *frames(1, width=32)]])
 def test_what_cannot_be_filmed_is_refused_and_leaves_no_file(tmp_path, pictures):
     with pytest.raises(InvalidInputError):
-        write_film(iter(pictures), tmp_path / "film.mp4")
+        write_video(iter(pictures), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="cannot be written"):
-        write_film(frames(2), tmp_path / "no" / "film.mp4")
+        write_video(frames(2), tmp_path / "no" / "film.mp4")

@@ -1,4 +1,4 @@
-"""Frames into a film that every browser and phone plays: H.264 in MP4."""
+"""Frames into a video that every browser and phone plays: H.264 in MP4."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FPS_DEFAULT = 30
 _CRF = "17"  # visually lossless on splatted hair
 
 
-def write_film(frames: Iterable[npt.NDArray[np.uint8]], path: Path, fps: int = FPS_DEFAULT) -> int:
+def write_video(frames: Iterable[npt.NDArray[np.uint8]], path: Path, fps: int = FPS_DEFAULT) -> int:
     """Write frames [H, W, 3] sRGB as they come; how many there were.
 
-    The film is BT.709, 4:2:0, with its index in front (plays while it loads); sides are even.
+    The video is BT.709, 4:2:0, with its index in front (plays while it loads); sides are even.
 
     Raises:
         InvalidInputError: No frame came, sizes differ, or a side is odd; or the file cannot be written.

@@ -1,4 +1,4 @@
-"""What browsers get: records and errors as JSON, and the status codes of HTTP."""
+"""Responses: records and errors as JSON, status codes, server-sent events."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ _STATUS = {
 
 
 class UnsupportedTypeError(InvalidInputError):
-    """The body is of a kind that this address does not take."""
+    """The body is of a content type that this address does not take."""
 
     default_reason = "UNSUPPORTED_TYPE"
 
 
 def error_dict(error: Exception) -> dict[str, Any]:
-    """An error for the browser; of one that nobody foresaw fixed words and nothing else."""
+    """An error for the browser; an unexpected one is not described."""
     if not isinstance(error, HeadliftError) or error.code == "INTERNAL":
         return {"code": "INTERNAL", "reason": "INTERNAL", "message": UNEXPECTED}
-    fault: dict[str, Any] = {"code": error.code, "reason": error.reason, "message": error.message, "field": error.field}
+    body: dict[str, Any] = {"code": error.code, "reason": error.reason, "message": error.message, "field": error.field}
     if isinstance(error, OverloadedError):
-        fault["retry_after_s"] = error.retry_after_s
-    return fault
+        body["retry_after_s"] = error.retry_after_s
+    return body
 
 
 def error_response(error: Exception) -> JSONResponse:
-    """The same as an answer of its own."""
-    fault = error_dict(error)
-    status, headers = _STATUS.get(fault["code"], 500), {}
+    """The same as a response of its own."""
+    body = error_dict(error)
+    status, headers = _STATUS.get(body["code"], 500), {}
     if isinstance(error, PictureTooLargeError | UnsupportedTypeError):
         status = 413 if isinstance(error, PictureTooLargeError) else 415
         headers["connection"] = "close"  # or the rest of the body would still be read, to be thrown away
-    if "retry_after_s" in fault:
-        headers["retry-after"] = str(max(1, round(fault["retry_after_s"])))
-    return JSONResponse({"error": fault}, status, headers)
+    if "retry_after_s" in body:
+        headers["retry-after"] = str(max(1, round(body["retry_after_s"])))
+    return JSONResponse({"error": body}, status, headers)
 
 
 def head_dict(head: head_pb2.Head) -> dict[str, Any]:

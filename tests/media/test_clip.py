@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from headlift.errors import InvalidInputError, UnreadablePictureError
-from headlift.preprocess.clip import Stride, frames
+from headlift.media.clip import Stride, frames
 
 
 def clip(count: int = 9, fps: int = 10, codec: str = "libx264", fmt: str = "mp4") -> bytes:

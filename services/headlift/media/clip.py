@@ -70,12 +70,12 @@ def frames(clip: bytes, stride: Stride | None = None) -> Iterator[Frame]:
     stride = stride or Stride()
     try:
         with av.open(io.BytesIO(clip), "r", metadata_errors="ignore") as container:
-            yield from _decoded(container, stride)
+            yield from _decode(container, stride)
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise UnreadablePictureError(f"The bytes are not a clip that can be read. {_WAY_OUT}") from error
 
 
-def _decoded(container: InputContainer, stride: Stride) -> Iterator[Frame]:
+def _decode(container: InputContainer, stride: Stride) -> Iterator[Frame]:
     stream = container.streams.video[0]
     if stream.width * stream.height > _PIXELS_MAX:
         raise PictureTooLargeError(
@@ -96,7 +96,7 @@ def _decoded(container: InputContainer, stride: Stride) -> Iterator[Frame]:
         index += 1
         if index >= FRAMES_MAX:
             raise PictureTooLargeError(f"The clip has more than {FRAMES_MAX:,} frames. Cut it into shorter ones.")
-        shown = picture.time if picture.time is not None else index / rate
-        start = shown if index == 0 else start
+        shown_at = picture.time if picture.time is not None else index / rate
+        start = shown_at if index == 0 else start
         if index % stride.step == 0:
-            yield Frame(index, shown - start, picture)
+            yield Frame(index, shown_at - start, picture)

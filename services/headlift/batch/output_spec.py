@@ -1,11 +1,9 @@
-"""What a batch makes of every portrait, and the file that holds one place to one batch."""
+"""What a batch makes of every portrait, and the file that binds an output place to one batch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from headlift.batch.places import Place
 from headlift.errors import ConflictError, InvalidInputError, NotFoundError
@@ -14,12 +12,12 @@ from headlift.render.pictures import Look, PictureFormat
 
 EXPORTS = ("ply", "splat", "spz_v3", "spz_v4", "glb", "wire")
 SUFFIXES = {"spz_v3": "spz", "spz_v4": "spz4", "jpeg": "jpg"}
-_JOB = "job.json"
+_BINDING = "job.json"
 _FRAMES_MAX, _VIEWS_MAX, _ATTEMPTS_MAX = 3600, 64, 100
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputSpec:
     """What is made of every portrait; checked on construction.
 
     Attributes:
@@ -68,32 +66,26 @@ class Wanted:
             raise InvalidInputError(f"A film of {self.size} px cannot be made; the side must be even.", field="size")
 
     @property
-    def look(self) -> Look:
+    def render_options(self) -> Look:
         """How views are packed."""
         return Look(self.size, self.size, self.view_format)
 
 
-def wanted_of(values: Mapping[str, Any]) -> Wanted:
-    """Inverse of ``asdict`` through JSON."""
-    views = tuple((float(yaw), float(pitch)) for yaw, pitch in values["views"])
-    return Wanted(**{**values, "exports": tuple(values["exports"]), "views": views})
-
-
-def claim(out: Place, manifest: str, wanted: Wanted, weights_hash: str) -> None:
-    """Hold ``out`` to this batch, or go on with it.
+def bind_output(out: Place, manifest: str, spec: OutputSpec, weights_hash: str) -> None:
+    """Bind ``out`` to this batch, or check that it is bound to it already.
 
     Raises:
         ConflictError: It holds the results of another batch.
     """
     # The manifest may grow between two runs, and attempts may be raised; all else would mix heads of two kinds.
-    own = asdict(wanted) | {"manifest": manifest, "weights_hash": weights_hash}
+    own = asdict(spec) | {"manifest": manifest, "weights_hash": weights_hash}
     data = json.dumps(own, indent=1)
     try:
-        there = json.loads(out.read(_JOB))
+        stored = json.loads(out.read(_BINDING))
     except NotFoundError:
-        out.write(_JOB, data.encode())
+        out.write(_BINDING, data.encode())
         return
-    differing = sorted(k for k in own if k != "attempts" and json.loads(data)[k] != there.get(k))
+    differing = sorted(k for k in own if k != "attempts" and json.loads(data)[k] != stored.get(k))
     if differing:
         raise ConflictError(
             f"The results there are of another batch: {', '.join(differing)} differ; choose another --out, or the "
