@@ -35,7 +35,7 @@ def register(subparsers: Subparsers) -> None:
 
 def top(args: argparse.Namespace) -> int:
     """``headlift top``: until Ctrl-C; with ``--json`` one object a sample."""
-    from headlift.telemetry.scrape import Change
+    from headlift.telemetry.scrape import ScrapeDelta
 
     if not args.interval >= 0.1:
         raise InvalidInputError(f"--interval is {args.interval}; it must be 0.1 seconds or more.")
@@ -67,7 +67,7 @@ def fetch(url: str) -> Scrape:
     """
     import urllib.request
 
-    from headlift.telemetry.scrape import Reading
+    from headlift.telemetry.scrape import Scrape
 
     if not url.startswith(("http://", "https://")):
         raise InvalidInputError(f"{url!r} is no address; write http://HOST:PORT/metrics.")
