@@ -23,7 +23,7 @@ PREFIX = "HEADLIFT_"
 _HIDDEN = "(set)"  # stands for a secret in tables
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 # HEADLIFT_ names of other programs: the shell scripts in deploy/ and the test suite.
-_ELSEWHERE = {"HEADLIFT_VENV", "HEADLIFT_PYTHON", "HEADLIFT_TORCH_INDEX", "HEADLIFT_PROTO_BASE"}
+_OTHER_VARIABLES = {"HEADLIFT_VENV", "HEADLIFT_PYTHON", "HEADLIFT_TORCH_INDEX", "HEADLIFT_PROTO_BASE"}
 
 
 def calm_threads() -> None:
@@ -81,13 +81,13 @@ class Settings:
         "INFO", "Least severe log line that is written.", one_of=("DEBUG", "INFO", "WARNING", "ERROR")
     )
 
-    # The web face
+    # The editor over HTTP
     web: bool = _setting(False, "Whether the editor is served over HTTP too.")
     web_host: str = _setting("127.0.0.1", "Address that the editor listens on.")
     web_port: int = _setting(8080, "Port of the editor; 0 takes a free one.", low=0, high=65535)
     web_names: str = _setting("", "Further names that browsers know the editor by, HOST[:PORT], separated by commas.")
 
-    # Seeing it
+    # Monitoring
     log_format: str = _setting(
         "text", "Form of log lines: for people, or one JSON object each.", one_of=("text", "json")
     )
@@ -193,7 +193,7 @@ class Settings:
     )
     deadline_s: float = _setting(120.0, "Longest time that any request may take, seconds.", low=0.1, high=86_400)
 
-    # Keeping
+    # Caching and retention
     cache_stages: bool = _setting(True, "Keep what each stage computed, to answer the same portrait at once.")
     memory_heads_bytes: int = _setting(256 << 20, "Memory for unpacked heads that were used lately, bytes.", low=0)
     batch_in_flight: int = _setting(2, "Portraits of one batch that are worked on at a time.", low=1, high=1024)
@@ -277,7 +277,7 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         names = {variable(f): f for f in fields(cls)}
-        unknown = sorted(k for k in environ if k.startswith(PREFIX) and k not in names and k not in _ELSEWHERE)
+        unknown = sorted(k for k in environ if k.startswith(PREFIX) and k not in names and k not in _OTHER_VARIABLES)
         if unknown:
             raise InvalidInputError(
                 f"{unknown[0]} is no setting of Headlift; `headlift settings` lists those there are."

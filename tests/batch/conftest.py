@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from headlift.batch.job import Wanted
+from headlift.batch.output_spec import OutputSpec
 from headlift.batch.run import Job
 from headlift.model.splat import available_backends
 from headlift.settings import Settings
@@ -41,4 +41,4 @@ def settings(tiny_checkpoint) -> Settings:
 @pytest.fixture
 def job(folder, settings, tmp_path) -> Job:
     """All of the folder, in blocks of two."""
-    return Job(str(folder), str(tmp_path / "out"), Wanted(size=64), settings, block_items=2)
+    return Job(str(folder), str(tmp_path / "out"), OutputSpec(size=64), settings, block_items=2)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from headlift.batch.manifest import items_of, items_table, read_manifest
+from headlift.batch.manifest import items_from_table, items_table, read_manifest
 from headlift.batch.places import open_place
 from headlift.errors import InvalidInputError, NotFoundError
 
@@ -17,7 +17,7 @@ def test_a_folder_gives_its_pictures_in_order_and_keys_that_are_plain_and_apart(
     keys = [item.key for item in items]
     assert len(set(keys)) == len(keys)
     assert all(key.isascii() and "/" not in key and " " not in key for key in keys)
-    assert items_of(items_table(items)) == items
+    assert items_from_table(items_table(items)) == items
 
 
 def test_lists_of_every_kind_give_the_same_items(folder, settings, tmp_path):

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from headlift.batch.results import rows_of
+from headlift.batch.results import rows_from_table
 from headlift.errors import HeadliftError, InvalidInputError, WeightsError
 
 pytest.importorskip("ray.serve")
@@ -23,7 +23,7 @@ pytest.importorskip("ray.data")
 import batch_driver
 import ray
 
-from headlift.batch.job import Wanted
+from headlift.batch.output_spec import OutputSpec
 from headlift.batch.ray_data import Pool, pooled
 from headlift.batch.run import Job, run
 
@@ -113,7 +113,7 @@ def test_whatever_dies_nothing_is_done_twice_and_nothing_is_missing(
     with driver() as second:
         assert second.wait(PATIENCE_S) == 0
 
-    rows = rows_of(pyarrow.parquet.read_table(out / "results.parquet"))
+    rows = rows_from_table(pyarrow.parquet.read_table(out / "results.parquet"))
     assert [row.id for row in rows] == sorted(p.name for p in portraits.iterdir())
     for i, row in enumerate(rows):
         assert f"{row.status} {row.reason}" == REASONS.get(POISON.get(i, ""), "DONE OK"), row
@@ -146,7 +146,7 @@ def test_a_worker_that_cannot_load_the_network_ends_the_batch_in_our_words(
     def load(settings):
         raise WeightsError("The network is of no use.")
 
-    job = Job(str(portraits), str(tmp_path), Wanted(), Settings(weights=tiny_checkpoint), load=load)
+    job = Job(str(portraits), str(tmp_path), OutputSpec(), Settings(weights=tiny_checkpoint), load=load)
     with pytest.raises(HeadliftError, match="of no use"):
         run(job, pooled(Pool(cpus=0.01)), workers=1)
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from headlift.cli import main
-from headlift.commands.bench_live import moving
+from headlift.commands.bench_live import moving_portrait
 from headlift.model.splat import available_backends
 
 
@@ -52,7 +52,7 @@ def test_a_head_that_is_not_there_is_told(capsys, tmp_path):
 
 
 def test_the_frames_of_the_bench_are_one_portrait_that_moves_a_little(portrait_png):
-    frames = [np.asarray(Image.open(io.BytesIO(f)), float) for f in moving(portrait_png, 3)]
+    frames = [np.asarray(Image.open(io.BytesIO(f)), float) for f in moving_portrait(portrait_png, 3)]
     assert [f.shape for f in frames] == [(320, 320, 3)] * 3
     assert 0 < np.abs(frames[1] - frames[2]).mean() < 10
 

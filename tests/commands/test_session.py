@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -36,3 +38,13 @@ def test_other_threads_have_nothing_to_do_with_it() -> None:
     thread.start()
     thread.join()
     assert done == [signal.getsignal(signal.SIGINT)]
+
+
+def test_help_loads_neither_networks_nor_numpy_nor_grpc():
+    """They take most of a second, and ``--help`` needs none of them."""
+    code = (
+        "import sys, headlift.cli; headlift.cli.parser(); "
+        "print(*sorted({'torch', 'numpy', 'grpc', 'PIL', 'prometheus_client', 'pydantic', 'ray'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -10,24 +10,24 @@ from headlift.telemetry.metrics import Metrics
 @pytest.fixture
 def address():
     """The metrics port of a process that has served a little."""
-    seen = Metrics()
-    seen.built(version="1.2", weights_hash="abcdef", config="mini", runtime="embedded")
+    fresh = Metrics()
+    fresh.set_build_info(version="1.2", weights_hash="abcdef", config="mini", runtime="embedded")
     for _ in range(20):
-        seen.requests.add(method="HeadService/RenderHead", code="OK")
-        seen.request_seconds.see(0.03, method="HeadService/RenderHead")
-    seen.requests.add(method="HeadService/RenderHead", code="RESOURCE_EXHAUSTED")
-    seen.errors.add(reason="OVERLOADED")
-    seen.requests_running.set(2, method="HeadService/RenderHead")
-    seen.stage_seconds.see(0.02, stage="render", cached="false")
-    seen.queue_capacity.set(64, pool="rendering")
-    seen.queue_running.set(2, pool="rendering")
-    seen.queue_depth.set(7, pool="rendering")
+        fresh.requests.inc(method="HeadService/RenderHead", code="OK")
+        fresh.request_seconds.observe(0.03, method="HeadService/RenderHead")
+    fresh.requests.inc(method="HeadService/RenderHead", code="RESOURCE_EXHAUSTED")
+    fresh.errors.inc(reason="OVERLOADED")
+    fresh.requests_running.set(2, method="HeadService/RenderHead")
+    fresh.stage_seconds.observe(0.02, stage="render", cached="false")
+    fresh.queue_capacity.set(64, pool="rendering")
+    fresh.queue_running.set(2, pool="rendering")
+    fresh.queue_depth.set(7, pool="rendering")
     for outcome, count in (("hit", 3), ("miss", 1)):
-        seen.cache_reads.add(count, tier="hot", stage="render", outcome=outcome)
-    seen.breaker_open.set(1, tier="hot")
-    seen.live_sessions.set(5)
-    seen.watch_gpus(lambda: [("cuda:0", 1 << 30, 4 << 30)])
-    with MetricsServer(0, shown=seen) as server:
+        fresh.cache_reads.inc(count, tier="hot", stage="render", outcome=outcome)
+    fresh.breaker_open.set(1, tier="hot")
+    fresh.live_sessions.set(5)
+    fresh.watch_gpus(lambda: [("cuda:0", 1 << 30, 4 << 30)])
+    with MetricsServer(0, source=fresh) as server:
         yield f"http://127.0.0.1:{server.port}/metrics"
 
 

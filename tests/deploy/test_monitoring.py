@@ -38,15 +38,15 @@ TOKEN = re.compile(
 
 def exported() -> dict[str, set[str]]:
     """Names as Prometheus stores them, and their labels."""
-    seen, found = Metrics(), {}
-    seen.watch_gpus(lambda: [("cuda:0", 1, 2)])
-    for one in (v for v in vars(seen).values() if isinstance(v, Instrument)):
-        name, labels = one.described.name, set(one.described.labels)
-        if one.described.kind == "histogram":
+    fresh, found = Metrics(), {}
+    fresh.watch_gpus(lambda: [("cuda:0", 1, 2)])
+    for one in (v for v in vars(fresh).values() if isinstance(v, Instrument)):
+        name, labels = one.description.name, set(one.description.labels)
+        if one.description.kind == "histogram":
             found |= {f"{name}_bucket": labels | {"le"}, f"{name}_sum": labels, f"{name}_count": labels}
         else:
             found[name] = labels
-    for family in seen.registry.collect():
+    for family in fresh.registry.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set(sample.labels))
     return found
@@ -139,11 +139,11 @@ def test_the_check_finds_what_is_wrong(expr, wrong):
 def test_every_metric_is_on_a_dashboard_and_measured_somewhere():
     asked = " ".join(expr for _, expr in expressions())
     code = "\n".join(p.read_text() for p in (ROOT / "services/headlift").rglob("*.py") if p.parent.name != "telemetry")
-    code += (ROOT / "services/headlift/telemetry/calls.py").read_text()
+    code += (ROOT / "services/headlift/telemetry/rpc.py").read_text()
     for attribute, one in vars(Metrics()).items():
         if isinstance(one, Instrument) and not attribute.startswith("_"):
-            assert one.described.name in asked, f"nobody looks at {one.described.name}"
-            assert re.search(rf"\.{attribute}\b", code), f"nothing measures {one.described.name}"
+            assert one.description.name in asked, f"nobody looks at {one.description.name}"
+            assert re.search(rf"\.{attribute}\b", code), f"nothing measures {one.description.name}"
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda p: p.stem)

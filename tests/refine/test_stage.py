@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from headlift.commands.bench_splat import head_cloud
 from headlift.errors import (
     BackendUnavailableError,
     CancelledError,
@@ -18,7 +19,6 @@ from headlift.errors import (
 )
 from headlift.model.cameras import orbit_cameras
 from headlift.model.splat import build_native, rasterize
-from headlift.model.splat.bench import head_cloud
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.refine import Neighborhood, Refine, RefineSettings
 

@@ -16,7 +16,7 @@ from PIL import Image
 from real_cluster import RealEdge
 from real_load import BACK_S, DOCUMENTED, Load, until
 
-from headlift.batch.results import rows_of
+from headlift.batch.results import rows_from_table
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint, weights_hash
 from headlift.v1 import batch_service_pb2 as batch_pb
 from headlift.v1 import batch_service_pb2_grpc, head_service_pb2_grpc
@@ -94,7 +94,7 @@ def test_a_batch_goes_on_when_a_node_dies_under_it(real_cluster, replica_setting
         assert driver.wait(READY_S) == 0, (tmp_path / "errors").read_text()[-3000:]
     finally:
         driver.kill()
-    rows = rows_of(pyarrow.parquet.read_table(out / "results.parquet"))
+    rows = rows_from_table(pyarrow.parquet.read_table(out / "results.parquet"))
     assert [f"{row.id} {row.status}" for row in rows] == [f"{i:02d}.png DONE" for i in range(40)]
     times = Counter(line.split()[0] for line in looked())
     assert sum(times.values()) <= 40 + 2  # at most what both workers had in their hands is done again
@@ -112,9 +112,9 @@ def test_a_batch_is_done_by_the_clusters_stages(channel, stub, portrait_png):
     begun = batch_service_pb2_grpc.BatchServiceStub(channel).BatchCreateHeads(
         batch_pb.BatchCreateHeadsRequest(parent="tenants/batch", requests=requests), timeout=BACK_S
     )
-    wanted = operations_pb2.WaitOperationRequest(name=begun.name)
-    wanted.timeout.FromSeconds(int(BACK_S))
-    ended = operations_pb2_grpc.OperationsStub(channel).WaitOperation(wanted, timeout=BACK_S + 10)
+    spec = operations_pb2.WaitOperationRequest(name=begun.name)
+    spec.timeout.FromSeconds(int(BACK_S))
+    ended = operations_pb2_grpc.OperationsStub(channel).WaitOperation(spec, timeout=BACK_S + 10)
     response = batch_pb.BatchCreateHeadsResponse()
     assert ended.response.Unpack(response)
     assert [bool(result.head) for result in response.results] == [True, False, True]

@@ -11,12 +11,12 @@ from real_s3 import Bucket
 
 from headlift.errors import InvalidInputError, StoreError
 from headlift.serving.background import BackgroundServer
-from headlift.serving.stores import Housekeeping, open_blobs, open_retention, open_stores
+from headlift.serving.stores import SweepThread, open_blobs, open_retention, open_stores
 from headlift.settings import Settings
+from headlift.store.breaker import BreakerStore
 from headlift.store.files import FileStore
-from headlift.store.guarded import GuardedStore
 from headlift.store.heads import HeadStore
-from headlift.store.retention import Keep
+from headlift.store.retention import RetentionRule
 from headlift.store.sealed import SealedStore
 from headlift.store.tiered import TieredStore
 from headlift.telemetry.metrics import Metrics, using
@@ -54,7 +54,7 @@ def own(settings, tmp_path) -> Settings:
 
 def test_the_settings_name_the_stores(own, redis_server, s3_bucket):
     assert isinstance(open_blobs(own), FileStore)
-    assert isinstance(open_blobs(on_s3(own, s3_bucket)), GuardedStore)
+    assert isinstance(open_blobs(on_s3(own, s3_bucket)), BreakerStore)
     stores = open_stores(on_redis(own, redis_server))
     assert isinstance(stores.blobs, TieredStore)
     stores.close()
@@ -102,8 +102,8 @@ def test_tenants_own_rules_fall_back_to_the_default(own, tmp_path):
     path = tmp_path / "rules.json"
     path.write_text(json.dumps({"acme": {"derived_days": 1}}))
     retention = open_retention(replace(own, retention_file=path, derived_days=7.0, heads_days=90.0))
-    assert retention.of("acme") == Keep(1, 90.0)
-    assert retention.of("other") == Keep(7.0, 90.0)
+    assert retention.of("acme") == RetentionRule(1, 90.0)
+    assert retention.of("other") == RetentionRule(7.0, 90.0)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _deleted(stub, name):
     return code is grpc.StatusCode.OK
 
 
-def test_house_is_kept_by_each_tenants_rule_in_all_tiers(own, redis_server, tmp_path):
+def test_sweeping_follows_each_tenants_rule_in_all_tiers(own, redis_server, tmp_path):
     rules = tmp_path / "rules.json"
     rules.write_text(json.dumps({"brief": {"derived_days": 1e-9, "heads_days": 1e-9}}))
     settings = replace(on_redis(own, redis_server), retention_file=rules)
@@ -211,11 +211,11 @@ def test_house_is_kept_by_each_tenants_rule_in_all_tiers(own, redis_server, tmp_
         record = head_pb2.Head(input_sha256="cd" * 32).SerializeToString()
         sealed.put(f"tenants/{tenant}/heads/h01a1fdaf0803d073ea400e9022ae47ba/record", record, "head")
     time.sleep(0.01)
-    house = Housekeeping(stores, sealed, heads, settings)
-    assert house.keep_house() == 2
+    sweeper = SweepThread(stores, sealed, heads, settings)
+    assert sweeper.sweep_once() == 2
     assert {key.split("/")[1] for key in sealed.list("tenants")} == {"long"}
     assert not any("tenants/brief" in key for key in keys_left(redis_server))
-    lease = stores.leases.take("sweep")
-    assert house.keep_house() == 0
-    stores.leases.give_back(lease)
+    lease = stores.leases.acquire("sweep")
+    assert sweeper.sweep_once() == 0
+    stores.leases.release(lease)
     stores.close()

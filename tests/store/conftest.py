@@ -10,9 +10,8 @@ from real_s3 import Bucket, RealS3
 
 from headlift.store import s3_client
 from headlift.store.blobs import BlobStore
-from headlift.store.breaker import Breaker
+from headlift.store.breaker import Breaker, BreakerStore
 from headlift.store.files import FileStore
-from headlift.store.guarded import GuardedStore
 from headlift.store.redis import RedisStore
 from headlift.store.s3 import S3Store
 from headlift.store.tiered import TieredStore
@@ -43,13 +42,13 @@ def tiers(in_redis: RedisStore, tmp_path: Path) -> Iterator[TieredStore]:
     store.close()
 
 
-@pytest.fixture(params=["files", "guarded", "redis", "s3", "tiers"])
+@pytest.fixture(params=["files", "breaker", "redis", "s3", "tiers"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Any store that heads may be kept in."""
     if request.param == "files":
         return FileStore(tmp_path / "store")
-    if request.param == "guarded":
-        return GuardedStore(FileStore(tmp_path / "store"), quick("durable", lambda: None))
+    if request.param == "breaker":
+        return BreakerStore(FileStore(tmp_path / "store"), quick("durable", lambda: None))
     if request.param == "redis":
         return request.getfixturevalue("in_redis")
     if request.param == "s3":

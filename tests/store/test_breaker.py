@@ -98,7 +98,7 @@ def test_what_was_left_for_it_while_it_closed_is_done_before_it_is_trusted(tier)
 
 def test_open_and_closed_are_told(tier):
     told = []
-    breaker = breaker_of(tier, changed=lambda name, is_open: told.append((name, is_open)))
+    breaker = breaker_of(tier, on_change=lambda name, is_open: told.append((name, is_open)))
     tier.alive = False
     with pytest.raises(StoreError):
         breaker.run(tier.ask)

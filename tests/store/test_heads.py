@@ -8,7 +8,7 @@ from headlift.errors import CorruptBlobError, NotFoundError, StoreFullError
 from headlift.model.types import Gaussians
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadName, HeadStore
-from headlift.store.memory import RecentHeads, memory_bytes
+from headlift.store.recent_heads import RecentHeads, memory_bytes
 from headlift.store.requests import RequestLog
 from headlift.store.sealed import SealedStore
 from headlift.store.stages import StageCache, StageKey, derived_prefix
@@ -195,5 +195,5 @@ def test_recent_heads_stay_within_their_bound_and_keep_the_latest():
     recent.put("big", cloud(n=64 * 4))
     assert recent.get("big") is None
     for i in range(11):
-        recent.forget(str(i))
+        recent.drop(str(i))
     assert recent.size_bytes == 0

@@ -5,7 +5,7 @@ from headlift.errors import InvalidInputError
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadName, HeadStore
 from headlift.store.operations import OperationName, OperationStore
-from headlift.store.retention import Keep, Retention, Sweeper
+from headlift.store.retention import Retention, RetentionRule, Sweeper
 from headlift.store.sealed import SealedStore
 from headlift.v1 import batch_service_pb2 as pb
 from headlift.v1 import head_pb2
@@ -40,12 +40,12 @@ def rooms(sealed):
 @pytest.mark.parametrize(
     ("keep", "days", "left"),
     [
-        (Keep(30, 0), 0.5, ["derived", "heads", "renders", "requests"]),
-        (Keep(30, 0), 2, ["derived", "heads", "renders"]),
-        (Keep(30, 0), 31, ["heads"]),
-        (Keep(0, 10), 9, ["derived", "heads", "renders"]),
-        (Keep(0, 10), 11, ["derived", "renders"]),
-        (Keep(0, 0), 10_000, ["derived", "heads", "renders"]),
+        (RetentionRule(30, 0), 0.5, ["derived", "heads", "renders", "requests"]),
+        (RetentionRule(30, 0), 2, ["derived", "heads", "renders"]),
+        (RetentionRule(30, 0), 31, ["heads"]),
+        (RetentionRule(0, 10), 9, ["derived", "heads", "renders"]),
+        (RetentionRule(0, 10), 11, ["derived", "renders"]),
+        (RetentionRule(0, 0), 10_000, ["derived", "heads", "renders"]),
     ],
 )
 def test_what_is_older_than_the_rule_goes_and_nothing_else(sealed, keep, days, left):
@@ -62,7 +62,7 @@ def test_what_is_older_than_the_rule_goes_and_nothing_else(sealed, keep, days, l
 def test_a_tenants_own_rule_wins(sealed):
     heads = filled(sealed, 2e9, "a")
     filled(sealed, 2e9, "b")
-    retention = Retention(Keep(30, 0), {"b": Keep(1, 0)})
+    retention = Retention(RetentionRule(30, 0), {"b": RetentionRule(1, 0)})
     Sweeper(sealed, heads, retention, clock=lambda: written_s(sealed) + 1.5 * DAY).sweep()
     assert list(sealed.list("tenants/a/derived"))
     assert not list(sealed.list("tenants/b/derived"))
@@ -71,7 +71,7 @@ def test_a_tenants_own_rule_wins(sealed):
 def test_a_head_of_a_foreign_name_is_judged_by_its_file(sealed):
     heads = HeadStore(sealed, unpack=lambda _: None, memory_bytes=0)
     sealed.put("tenants/a/heads/imported/record", head_pb2.Head().SerializeToString(), "head")
-    sweeper = Sweeper(sealed, heads, Retention(Keep(1, 1)), clock=lambda: written_s(sealed) + 3600)
+    sweeper = Sweeper(sealed, heads, Retention(RetentionRule(1, 1)), clock=lambda: written_s(sealed) + 3600)
     assert sweeper.sweep() == 0
     assert heads.exists(HeadName("a", "imported"))
 
@@ -79,7 +79,7 @@ def test_a_head_of_a_foreign_name_is_judged_by_its_file(sealed):
 def test_one_damaged_head_does_not_stop_the_sweep(sealed):
     heads = filled(sealed, 1e9)
     sealed.blobs.put("tenants/a/heads/h000000000001" + "0" * 20 + "/record", b"no envelope")
-    removed = Sweeper(sealed, heads, Retention(Keep(0, 1)), clock=lambda: 1e9 + 2 * DAY).sweep()
+    removed = Sweeper(sealed, heads, Retention(RetentionRule(0, 1)), clock=lambda: 1e9 + 2 * DAY).sweep()
     assert removed == 2
     assert "heads" not in rooms(sealed)
 
@@ -93,7 +93,7 @@ def test_operations_go_once_they_are_over_and_old(sealed):
     operations.end(over, operations_pb2.Operation(name=str(over), done=True))
 
     def sweep(days):
-        Sweeper(sealed, heads, Retention(Keep(30, 0)), clock=lambda: written_s(sealed) + days * DAY).sweep()
+        Sweeper(sealed, heads, Retention(RetentionRule(30, 0)), clock=lambda: written_s(sealed) + days * DAY).sweep()
         return [o.name for o in operations.list("a", limit=9)]
 
     assert sweep(29) == [str(over), str(running)]
@@ -104,4 +104,4 @@ def test_operations_go_once_they_are_over_and_old(sealed):
 @pytest.mark.parametrize("days", [-1, "1", True, float("nan"), 1e9])
 def test_days_must_be_days(days):
     with pytest.raises(InvalidInputError):
-        Keep(derived_days=days)
+        RetentionRule(derived_days=days)

@@ -80,8 +80,11 @@ def test_a_cache_that_is_switched_off_keeps_nothing(tmp_path):
 
 def test_a_store_that_fails_costs_the_cache_but_no_answer(tmp_path):
     class Dead:
-        def __getattr__(self, name):
+        def fail(self, *args, **options):
             raise StoreError("away")
+
+        def __getattr__(self, name):
+            return self.fail
 
     cache = StageCache(SealedStore(Dead()))
     assert Once(cache).ask() == b"made"

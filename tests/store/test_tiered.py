@@ -8,10 +8,9 @@ import pytest
 from headlift.errors import CorruptBlobError, StoreError
 from headlift.store import redis as hot
 from headlift.store.blobs import Durability
-from headlift.store.breaker import Breaker
+from headlift.store.breaker import Breaker, BreakerStore
 from headlift.store.envelope import seal
 from headlift.store.files import FileStore
-from headlift.store.guarded import GuardedStore
 from headlift.store.redis import RedisStore
 from headlift.store.sealed import SealedStore
 from headlift.store.tiered import TieredStore
@@ -42,7 +41,10 @@ def mortal(mortal_redis, durable):
     """Tiers over a Redis that dies; waits are as short as in earnest."""
     seen = []
     store = TieredStore(
-        RedisStore(hot.connect(mortal_redis.url, 0.1)), durable, breaker=quick, seen=lambda *what: seen.append(what[:3])
+        RedisStore(hot.connect(mortal_redis.url, 0.1)),
+        durable,
+        breaker=quick,
+        on_access=lambda *what: seen.append(what[:3]),
     )
     store.seen = seen
     yield store
@@ -198,7 +200,7 @@ def test_a_reader_that_is_overtaken_by_a_deletion_leaves_nothing(in_redis, durab
 
 def test_damage_in_the_hot_tier_is_counted_and_mended_from_the_durable_one(in_redis, durable):
     seen = []
-    store = TieredStore(in_redis, durable, breaker=quick, seen=lambda *what: seen.append(what[:3]))
+    store = TieredStore(in_redis, durable, breaker=quick, on_access=lambda *what: seen.append(what[:3]))
     sealed = SealedStore(store)
     sealed.put(RECORD, b"payload", "x")
     flip(in_redis, RECORD)
@@ -213,7 +215,7 @@ def test_damage_in_the_hot_tier_is_counted_and_mended_from_the_durable_one(in_re
 
 def test_damage_in_the_durable_tier_never_reaches_the_hot_one(in_redis, durable):
     seen = []
-    store = TieredStore(in_redis, durable, breaker=quick, seen=lambda *what: seen.append(what[:3]))
+    store = TieredStore(in_redis, durable, breaker=quick, on_access=lambda *what: seen.append(what[:3]))
     sealed = SealedStore(store)
     sealed.put(RECORD, b"payload", "x")
     flip(durable, RECORD)
@@ -246,7 +248,7 @@ class TestWithoutS3:
     def store(self, mortal_s3, s3_over, in_redis):
         durable = s3_over(mortal_s3)
         breaker = Breaker("durable", durable.probe, failures_max=2, first_s=0.05, longest_s=0.2)
-        store = TieredStore(in_redis, GuardedStore(durable, breaker), breaker=quick)
+        store = TieredStore(in_redis, BreakerStore(durable, breaker), breaker=quick)
         store.durable_breaker = breaker
         yield store
         store.close()

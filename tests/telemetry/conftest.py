@@ -14,7 +14,7 @@ from headlift.telemetry.tracing import tracing_with
 
 
 @pytest.fixture
-def seen() -> Iterator[Metrics]:
+def fresh() -> Iterator[Metrics]:
     """The metrics of this process, for one test."""
     with using(Metrics()) as fresh:
         yield fresh

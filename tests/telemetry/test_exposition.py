@@ -9,10 +9,10 @@ from headlift.telemetry.metrics import Metrics
 
 
 def test_what_was_counted_can_be_fetched_over_http():
-    seen = Metrics()
-    seen.heads_created.add(3)
+    fresh = Metrics()
+    fresh.heads_created.inc(3)
     with (
-        MetricsServer(0, shown=seen) as server,
+        MetricsServer(0, source=fresh) as server,
         urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer,
     ):
         text = answer.read().decode()
@@ -35,13 +35,13 @@ def test_the_port_is_free_again_afterwards():
 
 
 def test_one_registry_does_not_show_what_another_counted():
-    seen, other = Metrics(), Metrics()
-    seen.heads_created.add()
+    fresh, other = Metrics(), Metrics()
+    fresh.heads_created.inc()
     assert b"\nheadlift_heads_created_total 0.0\n" in exposed(other)
 
 
 def test_health_is_told_apart_from_the_metrics_and_follows_who_serves():
-    with MetricsServer(0, shown=Metrics()) as server:
+    with MetricsServer(0, source=Metrics()) as server:
         url = f"http://127.0.0.1:{server.port}{HEALTH_PATH}"
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(url, timeout=10)

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from headlift.telemetry.calls import CALL_ID
 from headlift.telemetry.logs import MESSAGE_CHARS_MAX, start_logging
+from headlift.telemetry.rpc import CALL_ID
 from headlift.telemetry.tracing import extract
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

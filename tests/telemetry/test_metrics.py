@@ -6,35 +6,35 @@ from headlift.telemetry.metrics import Metrics, metrics, using
 _FORBIDDEN = {"tenant", "head", "name", "call_id", "request_id", "user", "key"}
 
 
-def instruments(seen):
-    return [value for value in vars(seen).values() if isinstance(value, Instrument)]
+def instruments(fresh):
+    return [value for value in vars(fresh).values() if isinstance(value, Instrument)]
 
 
 def test_every_name_has_the_prefix_and_the_suffix_of_its_kind():
     for one in instruments(Metrics()):
-        described = one.described
-        assert re.fullmatch(r"headlift_[a-z]+(_[a-z]+)*", described.name)
-        assert described.name.endswith("_total") == (described.kind == "counter"), described.name
-        if "bytes" in described.name:
-            assert described.name.removesuffix("_total").endswith("_bytes")
-        assert described.about.endswith(".")
+        description = one.description
+        assert re.fullmatch(r"headlift_[a-z]+(_[a-z]+)*", description.name)
+        assert description.name.endswith("_total") == (description.kind == "counter"), description.name
+        if "bytes" in description.name:
+            assert description.name.removesuffix("_total").endswith("_bytes")
+        assert description.about.endswith(".")
 
 
 def test_no_label_can_hold_what_callers_name():
-    assert not {label for one in instruments(Metrics()) for label in one.described.labels} & _FORBIDDEN
+    assert not {label for one in instruments(Metrics()) for label in one.description.labels} & _FORBIDDEN
 
 
 def test_gpu_memory_is_read_when_metrics_are():
-    seen, asked = Metrics(), []
+    fresh, asked = Metrics(), []
 
     def read():
         asked.append(1)
         return [("cuda:0", 3, 8)]
 
-    seen.watch_gpus(read)
+    fresh.watch_gpus(read)
     assert not asked
-    assert seen.registry.get_sample_value("headlift_gpu_memory_used_bytes", {"device": "cuda:0"}) == 3
-    assert seen.registry.get_sample_value("headlift_gpu_memory_total_bytes", {"device": "cuda:0"}) == 8
+    assert fresh.registry.get_sample_value("headlift_gpu_memory_used_bytes", {"device": "cuda:0"}) == 3
+    assert fresh.registry.get_sample_value("headlift_gpu_memory_total_bytes", {"device": "cuda:0"}) == 8
 
 
 def test_the_process_tells_its_memory_too():

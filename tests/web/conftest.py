@@ -1,4 +1,4 @@
-"""The web face of an embedded server with tiny networks, on a thread of its own."""
+"""The web gateway of an embedded server with tiny networks, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -149,10 +149,10 @@ def serving(settings: Settings, sample: bytes) -> Iterator[Web]:
             private = Path(folder) / "grpc.sock"
             async with (
                 EmbeddedServer(settings, private_socket=private) as server,
-                WebServer(settings, server, private, lambda: sample) as face,
+                WebServer(settings, server, private, lambda: sample) as web,
             ):
                 leave = asyncio.Event()
-                running.append((Web(face.port, server), asyncio.get_running_loop(), leave))
+                running.append((Web(web.port, server), asyncio.get_running_loop(), leave))
                 ready.set()
                 await leave.wait()
 

@@ -115,19 +115,19 @@ def test_a_draft_survives_closing_the_page(page, portrait_file):
 
 def test_orbit_shows_other_pictures(page, portrait_file):
     upload(page, portrait_file)
-    served = page.locator(".served")
-    page.wait_for_selector(".served.shown")
-    front = served.evaluate("c => c.toDataURL()")
+    remote = page.locator(".remote")
+    page.wait_for_selector(".remote.shown")
+    front = remote.evaluate("c => c.toDataURL()")
     box = page.locator(".stage").bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 200)
     page.mouse.down()
     page.mouse.move(box["x"] + 320, box["y"] + 220, steps=3)
     page.mouse.up()
-    page.wait_for_function("old => document.querySelector('.served').toDataURL() !== old", arg=front)
-    dragged = served.evaluate("c => c.toDataURL()")
+    page.wait_for_function("old => document.querySelector('.remote').toDataURL() !== old", arg=front)
+    dragged = remote.evaluate("c => c.toDataURL()")
     page.locator(".stage").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("old => document.querySelector('.served').toDataURL() !== old", arg=dragged)
+    page.wait_for_function("old => document.querySelector('.remote').toDataURL() !== old", arg=dragged)
 
 
 def test_exports_are_downloaded(page, portrait_file):
@@ -201,7 +201,7 @@ def test_without_editing_weights_the_panel_says_so_and_heads_still_work(plain, k
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_label("Portrait", exact=True).set_input_files(portrait_file)
-        page.wait_for_selector(".served.shown")
+        page.wait_for_selector(".remote.shown")
         expect(page.locator(".style .note")).to_contain_text("no weights for editing")
         expect(page.get_by_label("Describe the look")).to_be_disabled()
         expect(page.locator(".map")).to_be_hidden()
@@ -224,7 +224,7 @@ def test_the_browser_draws_what_the_server_draws(chromium, web, portrait_file):
         page.reload()
         page.set_viewport_size({"width": 760, "height": 420})
         head = upload(page, portrait_file)
-        page.wait_for_selector(".served.shown")
+        page.wait_for_selector(".remote.shown")
         page.wait_for_function(_DRAWN)
         canvas = page.locator(".local")
         here = Image.open(io.BytesIO(_bytes_of(canvas.evaluate("c => c.toDataURL()"))))

@@ -194,12 +194,12 @@ def test_without_a_camera_people_are_told_what_to_do(page):
 
 def test_the_turntable_turns_until_it_is_stopped(page, portrait_file):
     upload(page, portrait_file)
-    page.wait_for_selector(".served.shown")
-    served, turn = page.locator(".served"), page.get_by_role("button", name="Turntable")
+    page.wait_for_selector(".remote.shown")
+    remote, turn = page.locator(".remote"), page.get_by_role("button", name="Turntable")
     turn.click()
     for _ in range(2):
-        seen = served.evaluate("c => c.toDataURL()")
-        page.wait_for_function("old => document.querySelector('.served').toDataURL() !== old", arg=seen)
+        seen = remote.evaluate("c => c.toDataURL()")
+        page.wait_for_function("old => document.querySelector('.remote').toDataURL() !== old", arg=seen)
     turn.click()
     expect(turn).to_have_attribute("aria-pressed", "false")
 

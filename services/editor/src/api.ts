@@ -1,4 +1,4 @@
-// The gateway, as functions. Everything throws ApiError with words for people.
+// The gateway, as functions. Everything throws ApiError with a message for people.
 
 export interface Head {
   id: string;
@@ -17,7 +17,7 @@ export interface Edit {
   strokes?: unknown;
   style?: { terms: { text?: string; embedding?: unknown }[] };
 }
-export interface Offer {
+export interface SessionInfo {
   version: string;
   asks_for_key: boolean;
   signed_in: boolean;
@@ -54,7 +54,7 @@ export class ApiError extends Error {
 
 const UNREACHABLE = "The server cannot be reached. Check that it is running, then try again.";
 
-async function ask(path: string, options: RequestInit = {}): Promise<Response> {
+async function request(path: string, options: RequestInit = {}): Promise<Response> {
   const headers = new Headers(options.headers);
   headers.set("x-headlift", "1"); // no page of another origin can send this
   let answer: Response;
@@ -64,48 +64,48 @@ async function ask(path: string, options: RequestInit = {}): Promise<Response> {
     if ((error as Error).name === "AbortError") throw error;
     throw new ApiError(UNREACHABLE, "UNREACHABLE");
   }
-  if (!answer.ok) throw failure(await answer.json().catch(() => null), answer.status);
+  if (!answer.ok) throw apiError(await answer.json().catch(() => null), answer.status);
   return answer;
 }
 
-function failure(body: { error?: { message: string; reason: string; retry_after_s?: number } } | null, status = 0): ApiError {
+function apiError(body: { error?: { message: string; reason: string; retry_after_s?: number } } | null, status = 0): ApiError {
   const error = body?.error;
   if (!error) return new ApiError(`The server answered with an error (${status}).`, "HTTP");
   return new ApiError(error.message, error.reason, error.retry_after_s);
 }
 
-const json = async <T>(path: string, options?: RequestInit): Promise<T> => (await ask(path, options)).json() as Promise<T>;
-const posted = (body: unknown, signal?: AbortSignal): RequestInit => ({
+const json = async <T>(path: string, options?: RequestInit): Promise<T> => (await request(path, options)).json() as Promise<T>;
+const postJson = (body: unknown, signal?: AbortSignal): RequestInit => ({
   method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" }, signal,
 });
 
-export const session = () => json<Offer>("session");
-export const signIn = (key: string) => json<Offer>("session", posted({ key }));
-export const signOut = () => ask("session", { method: "DELETE" });
-export const deleteData = () => ask("data", { method: "DELETE" });
-export const sample = async () => (await ask("sample")).blob();
+export const session = () => json<SessionInfo>("session");
+export const signIn = (key: string) => json<SessionInfo>("session", postJson({ key }));
+export const signOut = () => request("session", { method: "DELETE" });
+export const deleteData = () => request("data", { method: "DELETE" });
+export const sample = async () => (await request("sample")).blob();
 export const listHeads = async () => (await json<{ heads: Head[] }>("heads")).heads;
-export const deleteHead = (id: string) => ask(`heads/${id}`, { method: "DELETE" });
-export const splat = async (id: string, signal?: AbortSignal) => (await ask(`heads/${id}/splat`, { signal })).arrayBuffer();
+export const deleteHead = (id: string) => request(`heads/${id}`, { method: "DELETE" });
+export const splat = async (id: string, signal?: AbortSignal) => (await request(`heads/${id}/splat`, { signal })).arrayBuffer();
 export const thumbnailUrl = (id: string) => `api/heads/${id}/thumbnail?side=112`;
-export const exported = async (id: string, kind: string) => (await ask(`heads/${id}/export/${kind}`)).blob();
-export const turntable = async (id: string) => (await ask(`heads/${id}/turntable?frames=120&side=720`)).blob();
+export const exported = async (id: string, kind: string) => (await request(`heads/${id}/export/${kind}`)).blob();
+export const turntable = async (id: string) => (await request(`heads/${id}/turntable?frames=120&side=720`)).blob();
 
 export async function picture(id: string, view: View, side: number, alpha: boolean): Promise<Blob> {
-  const options = posted({ ...view, width: side, height: side, alpha });
-  return (await ask(`heads/${id}/render`, { ...options, headers: { ...options.headers, accept: "image/png" } })).blob();
+  const options = postJson({ ...view, width: side, height: side, alpha });
+  return (await request(`heads/${id}/render`, { ...options, headers: { ...options.headers, accept: "image/png" } })).blob();
 }
 
-/** Upload a portrait; `hear` is told of every stage as it begins, with the share of it that is done. */
-export async function createHead(file: Blob, hear: (stage: string, share: number) => void, signal: AbortSignal): Promise<Head> {
-  const answer = await ask("heads", {
+/** Upload a portrait; `onStage` gets every stage as it begins, with the share of it that is done. */
+export async function createHead(file: Blob, onStage: (stage: string, share: number) => void, signal: AbortSignal): Promise<Head> {
+  const answer = await request("heads", {
     method: "POST", body: file, signal,
     headers: { "content-type": file.type || "image/jpeg", accept: "text/event-stream" },
   });
   for await (const { name, data } of events(answer)) {
-    if (name === "stage") hear(data.stage, data.share);
+    if (name === "stage") onStage(data.stage, data.share);
     if (name === "head") return data as Head;
-    if (name === "error") throw failure({ error: data });
+    if (name === "error") throw apiError({ error: data });
   }
   throw new ApiError("The connection broke before the head was ready; try again.", "BROKEN");
 }
@@ -125,54 +125,54 @@ async function* events(answer: Response): AsyncGenerator<{ name: string; data: a
 }
 
 export async function labelMap(id: string, signal?: AbortSignal): Promise<LabelMap> {
-  const got = await json<{ side: number; labels: string; portrait: string; origin: string; missing?: string }>(`heads/${id}/map`, { signal });
-  if (got.missing) throw new ApiError(got.missing, "MISSING_WEIGHTS");
-  const portrait = got.portrait ? new Blob([fromBase64(got.portrait)], { type: "image/png" }) : null;
-  return { side: got.side, labels: fromBase64(got.labels), portrait, origin: got.origin };
+  const map = await json<{ side: number; labels: string; portrait: string; origin: string; missing?: string }>(`heads/${id}/map`, { signal });
+  if (map.missing) throw new ApiError(map.missing, "MISSING_WEIGHTS");
+  const portrait = map.portrait ? new Blob([fromBase64(map.portrait)], { type: "image/png" }) : null;
+  return { side: map.side, labels: fromBase64(map.labels), portrait, origin: map.origin };
 }
 
 export const embedPicture = (file: Blob) =>
   json<{ embedding: Embedding }>("styles", { method: "POST", body: file, headers: { "content-type": file.type || "image/jpeg" } });
 
-/** Edit a head: `labels` with 255 for what stays, or null; `terms` null leaves the look. */
+/** Edit a head: `labels` with 255 for what stays, or null; `terms` null leaves the style. */
 export function edit(
   id: string, labels: Uint8Array | null, terms: Term[] | null, strength: number, keepMap: boolean, signal: AbortSignal,
 ): Promise<{ head: Head; ignored_words: string[] }> {
   const body = { labels: labels ? toBase64(labels) : null, style: terms ? { terms } : null, strength, keep_map: keepMap };
-  return json(`heads/${id}/edits`, posted(body, signal));
+  return json(`heads/${id}/edits`, postJson(body, signal));
 }
 
-/** Server renders, the newest viewpoint first. `seen` gets pictures; `ended` is called once when the socket is gone. */
+/** Views rendered by the server, the newest viewpoint first. `onImage` gets images; `onClose` is called once. */
 export class Live {
   private readonly socket: WebSocket;
-  private waiting: string | null = null;
+  private pending: string | null = null;
   private sequence = 0;
 
-  constructor(id: string, [width, height]: [number, number], seen: (picture: Blob, sequence: number) => void, ended: (error: ApiError | null) => void) {
+  constructor(id: string, [width, height]: [number, number], onImage: (image: Blob, sequence: number) => void, onClose: (error: ApiError | null) => void) {
     const at = new URL(`api/heads/${id}/live`, location.href);
     at.protocol = at.protocol.replace("http", "ws");
     this.socket = new WebSocket(at);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => {
       this.socket.send(JSON.stringify({ width, height }));
-      if (this.waiting) this.socket.send(this.waiting);
+      if (this.pending) this.socket.send(this.pending);
     };
     this.socket.onmessage = ({ data }) => {
       if (typeof data === "string") {
         const body = JSON.parse(data);
-        if (body.error) this.error = failure(body);
-      } else seen(new Blob([new Uint8Array(data, 4)], { type: "image/webp" }), new DataView(data).getUint32(0, true));
+        if (body.error) this.error = apiError(body);
+      } else onImage(new Blob([new Uint8Array(data, 4)], { type: "image/webp" }), new DataView(data).getUint32(0, true));
     };
-    this.socket.onclose = () => ended(this.error);
+    this.socket.onclose = () => onClose(this.error);
   }
 
   private error: ApiError | null = null;
 
   /** Ask for a view; its sequence comes back with the picture. */
-  look(view: View): number {
+  request(view: View): number {
     const message = JSON.stringify({ ...view, sequence: ++this.sequence });
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(message);
-    else this.waiting = message;
+    else this.pending = message;
     return this.sequence;
   }
 

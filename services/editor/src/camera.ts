@@ -1,4 +1,4 @@
-// A camera on a sphere that may be moved off its middle; angles in degrees, lengths in metres, as in the contract.
+// A camera on a sphere around a movable target; angles in degrees, lengths in metres, as in the contract.
 
 import type { View } from "./api";
 
@@ -23,11 +23,11 @@ export class OrbitCamera {
   }
 
   reset(): void {
-    this.look(0, 0);
+    this.setView(0, 0);
   }
 
-  /** Look at the whole head from here. */
-  look(yaw: number, pitch: number): void {
+  /** View the whole head from this direction. */
+  setView(yaw: number, pitch: number): void {
     this.yaw = yaw;
     this.pitch = pitch;
     this.distance = this.home.distance;
@@ -78,16 +78,16 @@ export class OrbitCamera {
   }
 }
 
-/** Let pointers, wheel and keys move `camera`; `moved` is called after each change. */
-export function control(element: HTMLElement, camera: OrbitCamera, moved: () => void): void {
+/** Let pointers, wheel and keys move `camera`; `onMove` is called after each change. */
+export function control(element: HTMLElement, camera: OrbitCamera, onMove: () => void): void {
   const pointers = new Map<number, { x: number; y: number }>();
-  let spread = 0;
+  let pinchDistance = 0;
 
   element.addEventListener("pointerdown", (e) => {
     if ((e.target as Element).closest("button, input")) return;
     element.setPointerCapture(e.pointerId);
     pointers.set(e.pointerId, { x: e.clientX, y: e.clientY });
-    spread = 0;
+    pinchDistance = 0;
     element.classList.add("dragging");
   });
   element.addEventListener("pointermove", (e) => {
@@ -98,16 +98,16 @@ export function control(element: HTMLElement, camera: OrbitCamera, moved: () => 
     if (pointers.size === 2) {
       const [a, b] = [...pointers.values()];
       const now = Math.hypot(a.x - b.x, a.y - b.y);
-      if (spread) camera.zoom(spread / now);
-      spread = now;
+      if (pinchDistance) camera.zoom(pinchDistance / now);
+      pinchDistance = now;
       camera.pan(dx / side / 2, -dy / side / 2);
     } else if (e.buttons & 6 || e.shiftKey) camera.pan(dx / side, -dy / side);
     else camera.rotate((-dx / side) * 180, (dy / side) * 140);
-    moved();
+    onMove();
   });
   const up = (e: PointerEvent) => {
     pointers.delete(e.pointerId);
-    spread = 0;
+    pinchDistance = 0;
     if (!pointers.size) element.classList.remove("dragging");
   };
   element.addEventListener("pointerup", up);
@@ -116,11 +116,11 @@ export function control(element: HTMLElement, camera: OrbitCamera, moved: () => 
   element.addEventListener("wheel", (e) => {
     e.preventDefault();
     camera.zoom(Math.exp(Math.max(-60, Math.min(60, e.deltaY)) * 0.003));
-    moved();
+    onMove();
   }, { passive: false });
   element.addEventListener("dblclick", () => {
     camera.reset();
-    moved();
+    onMove();
   });
   element.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.target !== element) return;
@@ -135,6 +135,6 @@ export function control(element: HTMLElement, camera: OrbitCamera, moved: () => 
     else return;
     e.preventDefault();
     e.stopPropagation();
-    moved();
+    onMove();
   });
 }

@@ -1,4 +1,4 @@
-// Everything that stands in front of the editor for a moment.
+// Dialogs, the sign-in page and toasts.
 
 import { button, h, icon } from "./dom";
 import { LABELS } from "./labels";
@@ -28,14 +28,14 @@ export function takePicture(): Promise<Blob | null> {
   return new Promise((resolve, reject) => {
     const video = h("video", { autoplay: true, playsinline: true, "aria-label": "Camera" });
     video.muted = true;
-    const shoot = button({ text: "Take the picture", icon: "camera", class: "primary", disabled: true, onclick: () => {
+    const takeButton = button({ text: "Take the picture", icon: "camera", class: "primary", disabled: true, onclick: () => {
       const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext("2d")!.drawImage(video, 0, 0);
       canvas.toBlob((blob) => { resolve(blob); shown.close(); }, "image/jpeg", 0.95);
     } });
     const shown = dialog("Camera", h("p", {}, "Look straight into the camera, in even light, with the whole head in the picture."),
       h("div", { class: "camera" }, video),
-      h("div", { class: "actions" }, button({ text: "Cancel", onclick: () => shown.close() }), shoot));
+      h("div", { class: "actions" }, button({ text: "Cancel", onclick: () => shown.close() }), takeButton));
     let stream: MediaStream | null = null;
     shown.addEventListener("close", () => {
       stream?.getTracks().forEach((t) => t.stop());
@@ -46,7 +46,7 @@ export function takePicture(): Promise<Blob | null> {
         stream = given;
         if (!shown.open) return given.getTracks().forEach((t) => t.stop());
         video.srcObject = given;
-        video.onloadeddata = () => { shoot.disabled = false; };
+        video.onloadeddata = () => { takeButton.disabled = false; };
       })
       .catch(() => {
         shown.close();
@@ -80,29 +80,29 @@ export function showKeys(): void {
 /** The page where visitors show their key. `enter` throws where it is not good. */
 export function signInPage(enter: (key: string) => Promise<void>): HTMLElement {
   const input = h("input", { type: "password", id: "key", autocomplete: "current-password", required: true });
-  const fault = h("p", { class: "fault", role: "alert" });
+  const problem = h("p", { class: "error", role: "alert" });
   const form = h("form", { class: "panel card sign-in", onsubmit: async (e: Event) => {
     e.preventDefault();
-    fault.textContent = "";
+    problem.textContent = "";
     try {
       await enter(input.value);
     } catch (error) {
-      fault.textContent = (error as Error).message;
+      problem.textContent = (error as Error).message;
       input.select();
     }
-  } }, icon("key", 28), h("h1", {}, "Headlift"), h("label", { for: "key", class: "label" }, "API key"), input, fault,
+  } }, icon("key", 28), h("h1", {}, "Headlift"), h("label", { for: "key", class: "label" }, "API key"), input, problem,
     h("button", { class: "button primary", type: "submit" }, "Sign in"));
   return h("main", { class: "center" }, form);
 }
 
-/** Short words at the edge of the window; errors stay longer and can be closed. */
+/** Short messages at the edge of the window; errors stay longer. */
 export class Toasts {
   readonly element = h("div", { class: "toasts" });
   private readonly polite = h("div", { role: "status" });
-  private readonly loud = h("div", { role: "alert" });
+  private readonly assertive = h("div", { role: "alert" });
 
   constructor() {
-    this.element.append(this.polite, this.loud);
+    this.element.append(this.polite, this.assertive);
   }
 
   say(text: string): void {
@@ -112,7 +112,7 @@ export class Toasts {
   fail(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
     if ((error as Error)?.name === "AbortError") return;
-    this.add(this.loud, message, "toast fault", 15_000);
+    this.add(this.assertive, message, "toast error", 15_000);
   }
 
   private add(holder: HTMLElement, text: string, kind: string, ms: number): void {

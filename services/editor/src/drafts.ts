@@ -1,4 +1,4 @@
-// Autosave: what is being worked on lives in this browser until it is kept or deleted.
+// Autosave: unfinished edits are stored in this browser until they are kept or deleted.
 
 import type { Embedding } from "./api";
 
@@ -11,7 +11,7 @@ export interface Style {
   reference: Reference | null;
   mix: number; // share of the reference, 0..1
   strength: number; // 0..1
-  keepMap?: boolean; // words paint no shapes
+  keepMap?: boolean; // words change no shapes
 }
 export interface Work {
   labels: Uint8Array<ArrayBuffer>;
@@ -55,8 +55,8 @@ export const saveDraft = (draft: Draft) => within("readwrite", (s) => s.put(draf
 export const loadDraft = (head: string) => within<Draft | undefined>("readonly", (s) => s.get(head));
 export const dropDraft = (head: string) => within("readwrite", (s) => s.delete(head));
 
-/** Forget everything that this browser keeps. */
-export async function forgetAll(): Promise<void> {
+/** Delete everything that this browser stores. */
+export async function deleteAll(): Promise<void> {
   await within("readwrite", (s) => s.clear());
   localStorage.clear();
   sessionStorage.clear();
@@ -70,7 +70,7 @@ export function prompts(): string[] {
   }
 }
 
-export function rememberPrompt(prompt: string): void {
+export function savePrompt(prompt: string): void {
   const rest = prompts().filter((p) => p !== prompt);
   localStorage.setItem(PROMPTS, JSON.stringify([prompt, ...rest].slice(0, PROMPTS_MAX)));
 }

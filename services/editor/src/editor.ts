@@ -1,10 +1,10 @@
 // The editor: what is open, what is being changed, and the one preview that is under way.
 
 import * as api from "./api";
-import { ApiError, type Head, type Offer } from "./api";
+import { ApiError, type Head, type SessionInfo } from "./api";
 import { button, debounce, dropdown, h, icon, save } from "./dom";
 import { Toasts, confirm, showKeys, takePicture } from "./dialogs";
-import { NO_STYLE, type Style, type Work, dropDraft, forgetAll, loadDraft, rememberPrompt, saveDraft } from "./drafts";
+import { NO_STYLE, type Style, type Work, dropDraft, deleteAll, loadDraft, savePrompt, saveDraft } from "./drafts";
 import { History } from "./history";
 import { labelOfKey } from "./labels";
 import { MapPanel } from "./mappanel";
@@ -19,7 +19,7 @@ const PICTURE_SIDE = 1024;
 const CURRENT = "headlift.head";
 const PREVIEWS = "headlift.previews";
 const STAGES: Record<string, string> = {
-  preprocess: "Finding the face", encode: "Looking closely", decode: "Building the head", refine: "Refining", pack: "Packing", store: "Storing",
+  preprocess: "Finding the face", encode: "Encoding the portrait", decode: "Building the head", refine: "Refining", pack: "Packing", store: "Storing",
 };
 
 export class Editor {
@@ -34,7 +34,7 @@ export class Editor {
   private readonly undoButton: HTMLButtonElement;
   private readonly redoButton: HTMLButtonElement;
   private readonly exportButton: HTMLButtonElement;
-  private readonly keepBar: HTMLElement;
+  private readonly previewBar: HTMLElement;
   private readonly chooser: HTMLInputElement;
 
   private heads: Head[] = [];
@@ -45,29 +45,29 @@ export class Editor {
   private opening: AbortController | null = null;
   private computing: AbortController | null = null;
   private creating: AbortController | null = null;
-  private readonly later = debounce(PAUSE_MS, () => void this.compute());
+  private readonly computeSoon = debounce(PAUSE_MS, () => void this.compute());
   private readonly autosave = debounce(AUTOSAVE_MS, () => this.saveWork());
 
-  constructor(private readonly offer: Offer, private readonly left: () => void) {
-    const failed = (error: unknown) => this.toasts.fail(error);
-    const { center, distance_m, fov_deg } = offer.camera;
-    this.viewport = new Viewport({ center, distance: distance_m, fov: fov_deg }, failed);
+  constructor(private readonly session: SessionInfo, private readonly onSignOut: () => void) {
+    const onError = (error: unknown) => this.toasts.fail(error);
+    const { center, distance_m, fov_deg } = session.camera;
+    this.viewport = new Viewport({ center, distance: distance_m, fov: fov_deg }, onError);
     this.map = new MapPanel({ painted: (labels) => this.push({ ...this.history.state, labels }), painting: () => this.cancelCompute() });
-    this.style = new StylePanel((style) => this.push({ ...this.history.state, style }), failed);
+    this.style = new StylePanel((style) => this.push({ ...this.history.state, style }), onError);
     this.tree = new Tree({ open: (head) => void this.open(head), remove: (head) => void this.remove(head) });
     this.chooser = h("input", { type: "file", accept: "image/*", class: "hidden-file", "aria-label": "Portrait", tabindex: -1,
       onchange: () => { void this.create(this.chooser.files?.[0]); this.chooser.value = ""; } });
     this.undoButton = button({ icon: "undo", label: "Undo", key: "Ctrl Z", onclick: () => this.undo() });
     this.redoButton = button({ icon: "redo", label: "Redo", key: "Ctrl Shift Z", onclick: () => this.redo() });
     this.exportButton = button({ icon: "download", text: "Export" });
-    this.keepBar = h("div", { class: "keep", hidden: true, role: "group", "aria-label": "Preview" },
+    this.previewBar = h("div", { class: "preview-bar", hidden: true, role: "group", "aria-label": "Preview" },
       h("span", {}, "Preview"),
       button({ text: "Discard", class: "quiet small", title: "Discard (Escape)", onclick: () => this.discard() }),
       button({ text: "Keep", icon: "check", class: "primary small", title: "Keep (Enter)", onclick: () => void this.keep() }));
-    this.viewport.stage.append(this.keepBar, this.progress);
+    this.viewport.stage.append(this.previewBar, this.progress);
     this.welcome = this.makeWelcome();
     this.element = h("div", { class: "editor" }, this.makeHeader(),
-      h("main", { class: "rooms", "data-room": "view" }, this.map.element, this.viewport.element,
+      h("main", { class: "panels", "data-panel": "view" }, this.map.element, this.viewport.element,
         h("div", { class: "side" }, this.style.element, this.tree.element), this.chooser),
       this.makeTabs(), this.welcome, this.toasts.element);
     this.listen();
@@ -82,7 +82,7 @@ export class Editor {
     this.update();
   }
 
-  // What people see around the rooms
+  // Header, tabs and welcome page
 
   private makeHeader(): HTMLElement {
     const files = h("div", { class: "menu" },
@@ -92,7 +92,7 @@ export class Editor {
       this.item("MP4", "turntable", () => this.export(() => api.turntable(this.shown!.id), "turntable.mp4")));
     const more = h("div", { class: "menu right" },
       this.item("Keyboard", "all keys", showKeys),
-      ...(this.offer.asks_for_key ? [this.item("Sign out", "heads stay", () => this.signOut())] : []),
+      ...(this.session.asks_for_key ? [this.item("Sign out", "heads stay", () => this.signOut())] : []),
       this.item("Delete my data", "here and on the server", () => void this.deleteData(), "danger"));
     return h("header", {},
       h("h1", { class: "brand" }, h("img", { src: "./favicon.svg", alt: "", width: 24, height: 24 }), "Headlift"),
@@ -106,12 +106,12 @@ export class Editor {
   }
 
   private makeTabs(): HTMLElement {
-    const rooms = [["view", "3D", "turn"], ["map", "Paint", "brush"], ["side", "Style", "star"]] as const;
-    const tabs = rooms.map(([room, name, drawn]) => h("button", { type: "button", class: "tab", "aria-pressed": String(room === "view"), onclick: () => {
-      this.element.querySelector<HTMLElement>(".rooms")!.dataset.room = room;
-      tabs.forEach((t, i) => t.setAttribute("aria-pressed", String(rooms[i][0] === room)));
+    const panels = [["view", "3D", "turn"], ["map", "Paint", "brush"], ["side", "Style", "star"]] as const;
+    const tabs = panels.map(([panel, name, drawn]) => h("button", { type: "button", class: "tab", "aria-pressed": String(panel === "view"), onclick: () => {
+      this.element.querySelector<HTMLElement>(".panels")!.dataset.panel = panel;
+      tabs.forEach((t, i) => t.setAttribute("aria-pressed", String(panels[i][0] === panel)));
     } }, icon(drawn), name));
-    return h("nav", { class: "tabs", "aria-label": "Rooms" }, ...tabs);
+    return h("nav", { class: "tabs", "aria-label": "Panels" }, ...tabs);
   }
 
   private makeWelcome(): HTMLElement {
@@ -124,7 +124,7 @@ export class Editor {
         h("div", { class: "choices" },
           button({ text: "Choose a picture", icon: "picture", class: "primary", onclick: () => this.chooser.click() }),
           button({ text: "Use the camera", icon: "camera", onclick: () => void this.shoot() }),
-          this.offer.sample ? button({ text: "Try the sample", icon: "star", onclick: () => void this.trySample() }) : null),
+          this.session.sample ? button({ text: "Try the sample", icon: "star", onclick: () => void this.trySample() }) : null),
         h("p", { class: "faint" }, "Pictures stay on this server, seen by this browser alone, until you delete them.")));
   }
 
@@ -147,7 +147,7 @@ export class Editor {
     this.undoButton.disabled = !this.history.canUndo;
     this.redoButton.disabled = !this.history.canRedo;
     this.exportButton.disabled = !this.shown;
-    this.keepBar.hidden = !this.preview;
+    this.previewBar.hidden = !this.preview;
     this.tree.show(this.heads, this.current?.id ?? "");
     this.element.dataset.steps = String(this.history.steps);
     this.element.toggleAttribute("data-ready", Boolean(this.original));
@@ -161,8 +161,8 @@ export class Editor {
   private async create(file: Blob | undefined | null): Promise<void> {
     if (!file) return;
     if (file.type && !file.type.startsWith("image/")) return this.toasts.fail("That is no picture. Use a JPEG, PNG, WebP, AVIF or HEIC file.");
-    if (file.size > this.offer.picture_bytes_max)
-      return this.toasts.fail(`The picture has ${(file.size / 1e6).toFixed(0)} MB; the limit is ${(this.offer.picture_bytes_max / 1e6).toFixed(0)} MB.`);
+    if (file.size > this.session.picture_bytes_max)
+      return this.toasts.fail(`The picture has ${(file.size / 1e6).toFixed(0)} MB; the limit is ${(this.session.picture_bytes_max / 1e6).toFixed(0)} MB.`);
     this.creating?.abort();
     const creating = (this.creating = new AbortController());
     const url = URL.createObjectURL(file);
@@ -250,7 +250,7 @@ export class Editor {
     await shown;
   }
 
-  /** While a map is on its way there is nothing to paint on. */
+  /** Painting is off while a map loads. */
   private allowPainting(on: boolean): void {
     this.map.view.canvas.inert = !on;
   }
@@ -307,14 +307,14 @@ export class Editor {
   }
 
   private undo(): void {
-    if (this.history.undo()) this.restored();
+    if (this.history.undo()) this.afterUndo();
   }
 
   private redo(): void {
-    if (this.history.redo()) this.restored();
+    if (this.history.redo()) this.afterUndo();
   }
 
-  private restored(): void {
+  private afterUndo(): void {
     this.autosave();
     this.showWork();
   }
@@ -324,15 +324,15 @@ export class Editor {
     this.map.view.labels = labels;
     this.style.show(style);
     this.cancelCompute();
-    this.later();
+    this.computeSoon();
     this.update();
   }
 
   private cancelCompute(): void {
-    this.later.cancel();
+    this.computeSoon.cancel();
     this.computing?.abort();
     this.computing = null;
-    this.viewport.say("");
+    this.viewport.showStatus("");
   }
 
   /** Ask for the head that map and style describe; the answer counts only while nothing newer was asked for. */
@@ -342,10 +342,10 @@ export class Editor {
     if (!this.isChanged) return this.discardPreview();
     const computing = (this.computing = new AbortController());
     const { labels, style } = this.history.state;
-    this.viewport.say("Updating", true);
+    this.viewport.showStatus("Updating", true);
     try {
       const answer = await api.edit(head.id, difference(this.original, labels), termsOf(style), style.strength, Boolean(style.keepMap), computing.signal);
-      this.notePreview(answer.head.id);
+      this.recordPreview(answer.head.id);
       if (computing.signal.aborted) return void api.deleteHead(answer.head.id).catch(() => undefined);
       const old = this.preview;
       this.preview = answer.head;
@@ -354,15 +354,15 @@ export class Editor {
       if (old) this.dropPreview(old.id);
       this.update();
       if (style.prompt && !style.keepMap) {
-        const { labels: said } = await api.labelMap(answer.head.id, computing.signal);
-        if (!computing.signal.aborted) this.map.view.saying(said);
+        const { labels } = await api.labelMap(answer.head.id, computing.signal);
+        if (!computing.signal.aborted) this.map.view.showStyledLabels(labels);
       }
     } catch (error) {
       if (!computing.signal.aborted) this.toasts.fail(error);
     } finally {
       if (this.computing === computing) {
         this.computing = null;
-        this.viewport.say("");
+        this.viewport.showStatus("");
       }
     }
   }
@@ -383,17 +383,17 @@ export class Editor {
 
   /** The preview becomes a head of its own, and work goes on from it. */
   private async keep(): Promise<void> {
-    const kept = this.preview;
-    if (!kept || !this.current || this.computing) return;
+    const preview = this.preview;
+    if (!preview || !this.current || this.computing) return;
     const { prompt } = this.history.state.style;
-    if (prompt) rememberPrompt(prompt);
-    this.unnotePreview(kept.id);
+    if (prompt) savePrompt(prompt);
+    this.deletePreviewRecord(preview.id);
     this.preview = null;
     await dropDraft(this.current.id);
     this.autosave.cancel();
     this.original = null;
-    this.heads.push(kept);
-    await this.open(kept);
+    this.heads.push(preview);
+    await this.open(preview);
   }
 
   private saveWork(): void {
@@ -409,17 +409,17 @@ export class Editor {
     return JSON.parse(localStorage.getItem(PREVIEWS) ?? "[]");
   }
 
-  private notePreview(id: string): void {
+  private recordPreview(id: string): void {
     localStorage.setItem(PREVIEWS, JSON.stringify([...this.previews, id]));
   }
 
-  private unnotePreview(id: string): void {
+  private deletePreviewRecord(id: string): void {
     localStorage.setItem(PREVIEWS, JSON.stringify(this.previews.filter((p) => p !== id)));
   }
 
   private dropPreview(id: string): void {
-    api.deleteHead(id).then(() => this.unnotePreview(id), (error: ApiError) => {
-      if (error.reason === "NOT_FOUND") this.unnotePreview(id);
+    api.deleteHead(id).then(() => this.deletePreviewRecord(id), (error: ApiError) => {
+      if (error.reason === "NOT_FOUND") this.deletePreviewRecord(id);
     });
   }
 
@@ -430,42 +430,42 @@ export class Editor {
       } catch (error) {
         if ((error as ApiError).reason !== "NOT_FOUND") continue;
       }
-      this.unnotePreview(id);
+      this.deletePreviewRecord(id);
     }
   }
 
-  // Taking things away
+  // Export, sign out, deletion
 
   private async export(fetch: () => Promise<Blob>, name: string): Promise<void> {
-    this.viewport.say(`Preparing ${name}`, true);
+    this.viewport.showStatus(`Preparing ${name}`, true);
     try {
       save(await fetch(), name);
     } catch (error) {
       this.toasts.fail(error);
     } finally {
-      this.viewport.say("");
+      this.viewport.showStatus("");
     }
   }
 
   private async signOut(): Promise<void> {
     await api.signOut().catch(() => undefined);
-    this.left();
+    this.onSignOut();
   }
 
   private async deleteData(): Promise<void> {
     const count = this.heads.length;
-    const what = count ? `${count} head${count > 1 ? "s" : ""}, their maps, looks and pictures` : "Maps, looks and pictures";
+    const what = count ? `${count} head${count > 1 ? "s" : ""}, their maps, styles and pictures` : "Maps, styles and pictures";
     if (!(await confirm("Delete everything?", `${what} on the server, and all that this browser remembers, will be gone for good.`, "Delete everything"))) return;
     try {
       this.creating?.abort();
       this.close();
       await api.deleteData();
-      await forgetAll();
+      await deleteAll();
       await api.session(); // a fresh one
       this.heads = [];
       this.update();
       this.toasts.say("Everything has been deleted.");
-      if (this.offer.asks_for_key) this.left();
+      if (this.session.asks_for_key) this.onSignOut();
     } catch (error) {
       this.toasts.fail(error);
     }

@@ -1,4 +1,4 @@
-// One head on one canvas: splatted here while the camera moves, and the server's sharpened picture over it at rest.
+// One head on one canvas: splatted here while the camera moves, and the server's sharpened image over it at rest.
 //
 // Where this browser draws slowly (no GPU), nothing is splatted here: the server's pictures come while the camera moves.
 
@@ -19,15 +19,15 @@ export type Source = "auto" | "here" | "server";
 export class HeadView {
   readonly element: HTMLElement;
   private readonly local = h("canvas", { class: "local", "aria-hidden": "true" });
-  private readonly served = h("canvas", { class: "served", "aria-hidden": "true" });
+  private readonly remote = h("canvas", { class: "remote", "aria-hidden": "true" });
   private readonly scene = new THREE.Scene();
-  private readonly lens = new THREE.PerspectiveCamera(13.4, 1, 0.05, 30);
+  private readonly threeCamera = new THREE.PerspectiveCamera(13.4, 1, 0.05, 30);
   private renderer: THREE.WebGLRenderer | null = null;
   private mesh: SplatMesh | null = null;
   private live: Live | null = null;
   private liveSize = "";
   private head = "";
-  private asked = 0;
+  private requested = 0;
   private scheduled = false;
   private resting = 0;
   private times: number[] = [];
@@ -40,9 +40,9 @@ export class HeadView {
   constructor(
     private readonly camera: OrbitCamera,
     private source: Source,
-    private readonly failed: (error: Error) => void,
+    private readonly onError: (error: Error) => void,
   ) {
-    this.element = h("div", { class: "headview" }, this.local, this.served);
+    this.element = h("div", { class: "headview" }, this.local, this.remote);
     this.begin();
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
@@ -88,7 +88,7 @@ export class HeadView {
     }
     this.head = id;
     this.disconnect();
-    if (this.mesh) this.served.classList.remove("shown");
+    if (this.mesh) this.remote.classList.remove("shown");
     this.moved();
     return true;
   }
@@ -102,7 +102,7 @@ export class HeadView {
       this.mesh = null;
     }
     this.head = "";
-    this.served.classList.remove("shown");
+    this.remote.classList.remove("shown");
     this.draw();
   }
 
@@ -110,7 +110,7 @@ export class HeadView {
     this.source = source;
     const head = this.head;
     this.head = "";
-    if (head) this.show(head).catch(this.failed);
+    if (head) this.show(head).catch(this.onError);
   }
 
   /** Whether the server's pictures are shown while the camera moves. */
@@ -124,14 +124,14 @@ export class HeadView {
     if (!this.head) return;
     if (this.streamed) {
       this.local.classList.add("hidden");
-      this.look();
+      this.requestView();
       return;
     }
     this.local.classList.remove("hidden");
-    this.served.classList.remove("shown");
-    this.asked = 0; // what was asked for is of another camera
+    this.remote.classList.remove("shown");
+    this.requested = 0; // what was asked for is of another camera
     this.draw();
-    this.resting = window.setTimeout(() => this.look(), REST_MS);
+    this.resting = window.setTimeout(() => this.requestView(), REST_MS);
   }
 
   private draw(): void {
@@ -141,24 +141,24 @@ export class HeadView {
       this.scheduled = false;
       if (!this.renderer || this.disposed || (this.streamed && this.head)) return;
       const begin = performance.now();
-      this.lens.fov = this.camera.home.fov;
+      this.threeCamera.fov = this.camera.home.fov;
       // The contract's angle goes across the shorter side.
       const { clientWidth: width, clientHeight: height } = this.element;
-      if (width < height) this.lens.fov = (2 * Math.atan((Math.tan((this.lens.fov * Math.PI) / 360) * height) / width) * 180) / Math.PI;
-      this.lens.aspect = width / Math.max(height, 1);
-      this.lens.updateProjectionMatrix();
+      if (width < height) this.threeCamera.fov = (2 * Math.atan((Math.tan((this.threeCamera.fov * Math.PI) / 360) * height) / width) * 180) / Math.PI;
+      this.threeCamera.aspect = width / Math.max(height, 1);
+      this.threeCamera.updateProjectionMatrix();
       const [x, y, z] = this.camera.axes().map((a) => new THREE.Vector3(...a));
-      this.lens.matrixAutoUpdate = false;
-      this.lens.matrix.makeBasis(x, y, z).setPosition(...(this.camera.eye as [number, number, number]));
-      this.lens.matrixWorldNeedsUpdate = true;
-      this.renderer.render(this.scene, this.lens);
+      this.threeCamera.matrixAutoUpdate = false;
+      this.threeCamera.matrix.makeBasis(x, y, z).setPosition(...(this.camera.eye as [number, number, number]));
+      this.threeCamera.matrixWorldNeedsUpdate = true;
+      this.renderer.render(this.scene, this.threeCamera);
       this.drawn.here++;
-      if (this.mesh && this.times.length < TRIALS) this.judge(begin);
+      if (this.mesh && this.times.length < TRIALS) this.measureFrame(begin);
     });
   }
 
-  /** Time the first frames, to their very pixels; where they are slow, the server draws from then on. */
-  private judge(begin: number): void {
+  /** Time the first frames until their pixels are there; where they are slow, the server renders from then on. */
+  private measureFrame(begin: number): void {
     const gl = this.renderer!.getContext();
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits for the drawing
     this.times.push(performance.now() - begin);
@@ -167,32 +167,32 @@ export class HeadView {
     if (this.streamed) this.moved();
   }
 
-  private look(): void {
+  private requestView(): void {
     const size = this.size;
     if (!this.live || this.liveSize !== String(size)) {
       this.disconnect();
       this.liveSize = String(size);
       const head = this.head;
-      this.live = new Live(head, size, (blob, sequence) => void this.picture(blob, sequence), (error) => {
+      this.live = new Live(head, size, (blob, sequence) => void this.showImage(blob, sequence), (error) => {
         this.live = null;
-        if (error && error.reason !== "NOT_FOUND") this.failed(error);
-        else if (!error && head === this.head) window.setTimeout(() => head === this.head && !this.live && this.look(), RECONNECT_MS);
+        if (error && error.reason !== "NOT_FOUND") this.onError(error);
+        else if (!error && head === this.head) window.setTimeout(() => head === this.head && !this.live && this.requestView(), RECONNECT_MS);
       });
     }
-    this.asked = this.live.look(this.camera.view());
+    this.requested = this.live.request(this.camera.view());
   }
 
-  private async picture(blob: Blob, sequence: number): Promise<void> {
-    const stale = () => !this.streamed && sequence !== this.asked;
+  private async showImage(blob: Blob, sequence: number): Promise<void> {
+    const stale = () => !this.streamed && sequence !== this.requested;
     if (stale()) return;
     const bitmap = await createImageBitmap(blob);
     if (stale() || this.disposed) return bitmap.close();
-    const { width, height } = this.served;
-    const context = this.served.getContext("2d")!;
+    const { width, height } = this.remote;
+    const context = this.remote.getContext("2d")!;
     context.clearRect(0, 0, width, height);
     context.drawImage(bitmap, 0, 0, width, height);
     bitmap.close();
-    this.served.classList.add("shown");
+    this.remote.classList.add("shown");
     this.drawn.server++;
   }
 
@@ -209,15 +209,15 @@ export class HeadView {
     const ratio = Math.min(devicePixelRatio, 2);
     this.renderer?.setPixelRatio(ratio);
     this.renderer?.setSize(width, height, false);
-    this.served.width = Math.round(width * ratio);
-    this.served.height = Math.round(height * ratio);
+    this.remote.width = Math.round(width * ratio);
+    this.remote.height = Math.round(height * ratio);
     this.moved();
   }
 
   private disconnect(): void {
     this.live?.close();
     this.live = null;
-    this.asked = 0;
+    this.requested = 0;
   }
 
   dispose(): void {

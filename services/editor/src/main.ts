@@ -7,15 +7,15 @@ import { Editor } from "./editor";
 const app = document.getElementById("app")!;
 
 async function enter(): Promise<void> {
-  const offer = await session();
-  if (!offer.signed_in) {
+  const info = await session();
+  if (!info.signed_in) {
     app.replaceChildren(signInPage(async (key) => {
       await signIn(key);
       location.reload();
     }));
     return;
   }
-  const editor = new Editor(offer, () => location.reload());
+  const editor = new Editor(info, () => location.reload());
   app.replaceChildren(editor.element);
   await editor.start();
 }

@@ -7,8 +7,8 @@ import { type Brush, type Map2D, type Point, drawArea, drawFill, drawLine, same,
 export type Tool = "brush" | "eraser" | "fill" | "lasso" | "dropper";
 
 export interface MapViewEvents {
-  painted(labels: Uint8Array<ArrayBuffer>): void; // a mark is done
-  painting(): void; // one has begun: what is being computed is out of date
+  painted(labels: Uint8Array<ArrayBuffer>): void; // a stroke is finished
+  painting(): void; // a stroke has begun: what is being computed is out of date
   picked(label: number): void;
 }
 
@@ -27,12 +27,12 @@ export class MapView {
   mirror = false;
   pressure = true;
   overlay = 0.55;
-  /** Show the map as it was, for as long as it is held. */
+  /** Show the original map, while the key is pressed. */
   peek = false;
 
   private map: Map2D | null = null;
   private base: Uint8Array<ArrayBuffer> = new Uint8Array();
-  private said: Uint8Array | null = null; // the map with what words painted into it
+  private styled: Uint8Array | null = null; // the map as the style's words changed it
   private portrait: ImageBitmap | null = null;
   private readonly tinted = h("canvas");
   private axis = 0;
@@ -55,7 +55,7 @@ export class MapView {
   load(map: Map2D, base: Uint8Array<ArrayBuffer>, portrait: ImageBitmap | null): void {
     this.map = { side: map.side, labels: map.labels.slice() };
     this.base = base;
-    this.said = null;
+    this.styled = null;
     this.portrait?.close();
     this.portrait = portrait;
     this.axis = symmetryAxis({ side: map.side, labels: base });
@@ -71,13 +71,13 @@ export class MapView {
   set labels(labels: Uint8Array<ArrayBuffer>) {
     if (!this.map) return;
     this.map.labels = labels.slice();
-    this.stroke = this.said = null;
+    this.stroke = this.styled = null;
     this.tint();
   }
 
-  /** Show what words made of the map; what is painted by hand lies on top. */
-  saying(labels: Uint8Array | null): void {
-    this.said = labels && labels.length === this.map?.labels.length ? labels : null;
+  /** Show the map as the style's words changed it; what is painted by hand lies on top. */
+  showStyledLabels(labels: Uint8Array | null): void {
+    this.styled = labels && labels.length === this.map?.labels.length ? labels : null;
     this.tint();
   }
 
@@ -126,7 +126,7 @@ export class MapView {
   private brush(pressure: number): Brush {
     const scale = this.map!.side / 256;
     return {
-      ink: this.tool === "eraser" ? { from: this.base } : { label: this.label },
+      paint: this.tool === "eraser" ? { from: this.base } : { label: this.label },
       radius: (this.size / 2) * scale * pressure,
       opacity: this.opacity,
       mirror: this.mirror ? this.axis : null,
@@ -233,13 +233,13 @@ export class MapView {
   }
 
   private pinch(e: PointerEvent): void {
-    const spread = () => {
+    const pinch = () => {
       const [a, b] = [...this.pointers.values()];
       return { gap: Math.hypot(a.x - b.x, a.y - b.y), x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
     };
-    const before = spread();
+    const before = pinch();
     this.pointers.set(e.pointerId, { x: e.clientX, y: e.clientY });
-    const after = spread();
+    const after = pinch();
     const box = this.canvas.getBoundingClientRect();
     this.shift(after.x - before.x, after.y - before.y);
     this.zoomBy(after.gap / before.gap, { x: after.x - box.left, y: after.y - box.top });
@@ -277,8 +277,8 @@ export class MapView {
     const map = this.map;
     if (!map) return;
     const { side } = map;
-    const { said, base } = this;
-    const labels = this.peek ? base : said ? map.labels.map((label, i) => (label === base[i] ? said[i] : label)) : map.labels;
+    const { styled, base } = this;
+    const labels = this.peek ? base : styled ? map.labels.map((label, i) => (label === base[i] ? styled[i] : label)) : map.labels;
     if (this.tinted.width !== side) this.tinted.width = this.tinted.height = side;
     const context = this.tinted.getContext("2d")!;
     const image = context.createImageData(side, side);

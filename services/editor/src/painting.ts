@@ -1,4 +1,4 @@
-// Marks on a label map; plain functions on Uint8Array [side * side], without a screen.
+// Drawing into a label map; plain functions on Uint8Array [side * side], without a canvas.
 
 import { BY_ID } from "./labels";
 
@@ -10,11 +10,11 @@ export interface Point {
   x: number;
   y: number;
 }
-/** What a mark leaves at a pixel: a label, or what was there in another map. */
-export type Ink = { label: number } | { from: Uint8Array };
+/** What is drawn at a pixel: a label, or the label of another map. */
+export type Paint = { label: number } | { from: Uint8Array };
 
 export interface Brush {
-  ink: Ink;
+  paint: Paint;
   radius: number; // pixels of the map
   opacity: number; // share of the pixels that are painted, spread evenly: labels cannot be half of something
   mirror: number | null; // the axis, x in pixels
@@ -27,23 +27,23 @@ const BAYER = Array.from({ length: 64 }, (_, i) => {
   return (value + 0.5) / 64;
 });
 
-const other = (ink: Ink): Ink => ("label" in ink ? { label: BY_ID.get(ink.label)!.mirror } : ink);
+const mirrored = (paint: Paint): Paint => ("label" in paint ? { label: BY_ID.get(paint.label)!.mirror } : paint);
 
-function put(map: Map2D, x: number, y: number, ink: Ink): void {
+function setLabel(map: Map2D, x: number, y: number, paint: Paint): void {
   const at = y * map.side + x;
-  map.labels[at] = "label" in ink ? ink.label : ink.from[at];
+  map.labels[at] = "label" in paint ? paint.label : paint.from[at];
 }
 
 /** A line with round ends from a to b; one point where they are the same. */
 export function drawLine(map: Map2D, a: Point, b: Point, brush: Brush): void {
-  line(map, a, b, brush.radius, brush.opacity, brush.ink);
+  line(map, a, b, brush.radius, brush.opacity, brush.paint);
   if (brush.mirror !== null) {
     const flip = (p: Point) => ({ x: 2 * brush.mirror! - p.x, y: p.y });
-    line(map, flip(a), flip(b), brush.radius, brush.opacity, other(brush.ink));
+    line(map, flip(a), flip(b), brush.radius, brush.opacity, mirrored(brush.paint));
   }
 }
 
-function line(map: Map2D, a: Point, b: Point, radius: number, opacity: number, ink: Ink): void {
+function line(map: Map2D, a: Point, b: Point, radius: number, opacity: number, paint: Paint): void {
   const [dx, dy] = [b.x - a.x, b.y - a.y];
   const squared = dx * dx + dy * dy;
   const bound = (v: number) => Math.max(0, Math.min(map.side - 1, v));
@@ -54,18 +54,18 @@ function line(map: Map2D, a: Point, b: Point, radius: number, opacity: number, i
       const [px, py] = [x + 0.5 - a.x, y + 0.5 - a.y];
       const t = squared ? Math.max(0, Math.min(1, (px * dx + py * dy) / squared)) : 0;
       const inside = Math.hypot(px - t * dx, py - t * dy) <= Math.max(radius, 0.5);
-      if (inside && BAYER[(y & 7) * 8 + (x & 7)] < opacity) put(map, x, y, ink);
+      if (inside && BAYER[(y & 7) * 8 + (x & 7)] < opacity) setLabel(map, x, y, paint);
     }
 }
 
 /** All inside a polygon that closes by itself (even-odd). */
 export function drawArea(map: Map2D, points: Point[], brush: Brush): void {
-  area(map, points, brush.opacity, brush.ink);
+  area(map, points, brush.opacity, brush.paint);
   if (brush.mirror !== null)
-    area(map, points.map((p) => ({ x: 2 * brush.mirror! - p.x, y: p.y })), brush.opacity, other(brush.ink));
+    area(map, points.map((p) => ({ x: 2 * brush.mirror! - p.x, y: p.y })), brush.opacity, mirrored(brush.paint));
 }
 
-function area(map: Map2D, points: Point[], opacity: number, ink: Ink): void {
+function area(map: Map2D, points: Point[], opacity: number, paint: Paint): void {
   for (let y = 0; y < map.side; y++) {
     const crossings: number[] = [];
     points.forEach((a, i) => {
@@ -75,34 +75,34 @@ function area(map: Map2D, points: Point[], opacity: number, ink: Ink): void {
     crossings.sort((p, q) => p - q);
     for (let i = 0; i + 1 < crossings.length; i += 2)
       for (let x = Math.max(0, Math.ceil(crossings[i] - 0.5)); x + 0.5 < crossings[i + 1] && x < map.side; x++)
-        if (BAYER[(y & 7) * 8 + (x & 7)] < opacity) put(map, x, y, ink);
+        if (BAYER[(y & 7) * 8 + (x & 7)] < opacity) setLabel(map, x, y, paint);
   }
 }
 
 /** All that is connected with a point and has its label (four neighbours). */
 export function drawFill(map: Map2D, at: Point, brush: Brush): void {
-  fill(map, at, brush.ink);
-  if (brush.mirror !== null) fill(map, { x: 2 * brush.mirror - at.x, y: at.y }, other(brush.ink));
+  fill(map, at, brush.paint);
+  if (brush.mirror !== null) fill(map, { x: 2 * brush.mirror - at.x, y: at.y }, mirrored(brush.paint));
 }
 
-function fill(map: Map2D, at: Point, ink: Ink): void {
+function fill(map: Map2D, at: Point, paint: Paint): void {
   const { side, labels } = map;
   const [x, y] = [Math.floor(at.x), Math.floor(at.y)];
   if (x < 0 || y < 0 || x >= side || y >= side) return;
   const found = labels[y * side + x];
-  const seen = new Uint8Array(labels.length);
+  const inside = new Uint8Array(labels.length);
   const todo = [y * side + x];
   while (todo.length) {
     const i = todo.pop()!;
-    if (seen[i] || labels[i] !== found) continue;
-    seen[i] = 1;
+    if (inside[i] || labels[i] !== found) continue;
+    inside[i] = 1;
     const column = i % side;
     if (column > 0) todo.push(i - 1);
     if (column < side - 1) todo.push(i + 1);
     if (i >= side) todo.push(i - side);
     if (i < labels.length - side) todo.push(i + side);
   }
-  for (let i = 0; i < labels.length; i++) if (seen[i]) put(map, i % side, Math.floor(i / side), ink);
+  for (let i = 0; i < labels.length; i++) if (inside[i]) setLabel(map, i % side, Math.floor(i / side), paint);
 }
 
 /** Where the face's middle runs, x in pixels: the mean of face and nose. */

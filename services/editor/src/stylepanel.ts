@@ -1,8 +1,8 @@
-// How the head is to look: words, a reference picture, and the mix of both.
+// The style of an edit: words, a reference picture, and the mix of both.
 
 import { type Term, embedPicture } from "./api";
 import { button, debounce, h, icon } from "./dom";
-import { NO_STYLE, type Style, prompts, rememberPrompt } from "./drafts";
+import { NO_STYLE, type Style, prompts, savePrompt } from "./drafts";
 
 const PRESETS: [string, string][] = [
   ["Blond bob", "short straight blond hair"],
@@ -19,7 +19,7 @@ const PRESETS: [string, string][] = [
 const THUMBNAIL = 96;
 const TYPING_MS = 900;
 
-/** What the service takes; null where the look is left as it is. */
+/** What the service takes; null where the style stays as it is. */
 export function termsOf(style: Style): Term[] | null {
   const terms: Term[] = [];
   const prompt = style.prompt.trim();
@@ -43,22 +43,22 @@ export class StylePanel {
   private readonly reference = h("div", { class: "reference" });
   private style: Style = NO_STYLE;
 
-  constructor(private readonly changed: (style: Style) => void, private readonly failed: (error: unknown) => void) {
+  constructor(private readonly onChange: (style: Style) => void, private readonly onError: (error: unknown) => void) {
     this.prompt = h("input", {
       type: "text", id: "prompt", maxlength: 200, autocomplete: "off", spellcheck: "true", placeholder: "long curly red hair, glasses…",
     });
-    const typed = debounce(TYPING_MS, () => this.say(this.prompt.value));
+    const typed = debounce(TYPING_MS, () => this.setPrompt(this.prompt.value));
     this.prompt.addEventListener("input", typed);
     this.prompt.addEventListener("change", () => {
       typed.cancel();
-      this.say(this.prompt.value);
+      this.setPrompt(this.prompt.value);
     });
     this.prompt.addEventListener("keydown", (e) => {
       e.stopPropagation();
       if (e.key === "Enter") {
         typed.cancel();
-        this.say(this.prompt.value);
-        if (this.style.prompt) rememberPrompt(this.style.prompt);
+        this.setPrompt(this.prompt.value);
+        if (this.style.prompt) savePrompt(this.style.prompt);
         this.showRecent();
       }
     });
@@ -70,7 +70,7 @@ export class StylePanel {
       h("label", { for: "prompt", class: "label" }, "Describe the look"),
       this.prompt, this.hint, this.recent,
       h("div", { class: "presets", role: "group", "aria-label": "Presets" },
-        ...PRESETS.map(([name, text]) => h("button", { type: "button", class: "pill", title: text, onclick: () => this.say(text, true) }, name))),
+        ...PRESETS.map(([name, text]) => h("button", { type: "button", class: "pill", title: text, onclick: () => this.setPrompt(text, true) }, name))),
       h("div", { class: "label" }, "Reference picture"), this.reference,
       this.mixRow, strengthRow,
       h("label", { class: "check", for: "shapes", title: "Long, bald, hat, glasses: painted into the map" }, this.shapes, "Words may change shapes"),
@@ -102,16 +102,16 @@ export class StylePanel {
     this.hint.textContent = words.length ? `Not understood: ${words.join(", ")}` : "";
   }
 
-  private say(prompt: string, remember = false): void {
+  private setPrompt(prompt: string, remember = false): void {
     prompt = prompt.trim();
-    if (remember) rememberPrompt(prompt);
+    if (remember) savePrompt(prompt);
     if (prompt !== this.style.prompt) this.change({ prompt });
   }
 
   private change(change: Partial<Style>): void {
     this.ignored([]);
     this.show({ ...this.style, ...change });
-    this.changed(this.style);
+    this.onChange(this.style);
   }
 
   private slider(name: string, low: string, high: string, changed: (value: number) => void): [HTMLInputElement, HTMLElement] {
@@ -125,14 +125,14 @@ export class StylePanel {
   private showRecent(): void {
     const recent = prompts().filter((p) => p !== this.style.prompt).slice(0, 3);
     this.recent.hidden = !recent.length;
-    this.recent.replaceChildren(...recent.map((p) => h("button", { type: "button", class: "link", title: "Use again", onclick: () => this.say(p, true) }, p)));
+    this.recent.replaceChildren(...recent.map((p) => h("button", { type: "button", class: "link", title: "Use again", onclick: () => this.setPrompt(p, true) }, p)));
   }
 
   private showReference(): void {
-    const choose = h("input", { type: "file", accept: "image/*", class: "hidden-file", id: "reference", tabindex: -1, "aria-label": "Reference picture", onchange: () => void this.take(choose.files?.[0]) });
+    const choose = h("input", { type: "file", accept: "image/*", class: "hidden-file", id: "reference", tabindex: -1, "aria-label": "Reference picture", onchange: () => void this.embedReference(choose.files?.[0]) });
     const { reference } = this.style;
     this.reference.replaceChildren(
-      reference ? h("img", { src: reference.thumbnail, alt: "Reference picture" }) : h("span", { class: "hole", "aria-hidden": "true" }, icon("picture", 22)),
+      reference ? h("img", { src: reference.thumbnail, alt: "Reference picture" }) : h("span", { class: "placeholder", "aria-hidden": "true" }, icon("picture", 22)),
       choose,
       h("div", { class: "column" },
         button({ text: reference ? "Replace" : "Choose a picture", class: "small", onclick: () => choose.click() }),
@@ -148,18 +148,18 @@ export class StylePanel {
       e.preventDefault();
       e.stopPropagation();
       this.reference.classList.remove("over");
-      void this.take(e.dataTransfer?.files[0]);
+      void this.embedReference(e.dataTransfer?.files[0]);
     };
   }
 
-  private async take(file: File | undefined): Promise<void> {
+  private async embedReference(file: File | undefined): Promise<void> {
     if (!file || this.fields.disabled) return;
     this.reference.classList.add("busy");
     try {
       const { embedding } = await embedPicture(file);
       this.change({ reference: { embedding, thumbnail: await thumbnail(file) } });
     } catch (error) {
-      this.failed(error);
+      this.onError(error);
     } finally {
       this.reference.classList.remove("busy");
     }

@@ -12,7 +12,7 @@ export function titleOf(head: Head): string {
   const words = edit.style?.terms?.map((t) => t.text ?? "").find(Boolean);
   const painted = edit.map || edit.strokes;
   if (words) return painted ? `${words}, painted` : words;
-  if (edit.style) return painted ? "Reference look, painted" : "Reference look";
+  if (edit.style) return painted ? "Reference style, painted" : "Reference style";
   return "Painted";
 }
 
@@ -59,7 +59,7 @@ export class Tree {
       const row = h("li", { class: "row", "data-depth": Math.min(depth, 5) },
         h("button", { type: "button", class: "open", "aria-current": head.id === current ? "true" : undefined, onclick: () => this.events.open(head) },
           h("img", { src: thumbnailUrl(head.id), alt: "", width: 44, height: 44, loading: "lazy" }),
-          h("span", { class: "words" }, h("span", { class: "title" }, title), h("span", { class: "faint" }, when))),
+          h("span", { class: "row-text" }, h("span", { class: "title" }, title), h("span", { class: "faint" }, when))),
         button({ icon: "trash", label: `Delete “${title}”`, class: "quiet remove", onclick: () => this.events.remove(head) }));
       return row;
     }));

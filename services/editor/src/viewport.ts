@@ -26,8 +26,8 @@ export class Viewport {
     "aria-label": "3D head. Arrow keys turn it, Shift with arrow keys moves it, plus and minus zoom, double click resets.",
   });
   readonly main: HeadView;
-  private other: HeadView | null = null;
-  private readonly chip = h("div", { class: "chip", role: "status", hidden: true });
+  private parentView: HeadView | null = null;
+  private readonly status = h("div", { class: "status", role: "status", hidden: true });
   private readonly handle: HTMLElement;
   private readonly compareButtons: Record<Comparing, HTMLButtonElement>;
   private readonly turnButton: HTMLButtonElement;
@@ -38,13 +38,13 @@ export class Viewport {
   private turning = 0;
   private source: Source;
 
-  constructor(home: Orbit, private readonly failed: (error: Error) => void) {
+  constructor(home: Orbit, private readonly onError: (error: Error) => void) {
     this.camera = new OrbitCamera(home);
     this.source = (localStorage.getItem("headlift.source") as Source | null) ?? "auto";
-    this.main = new HeadView(this.camera, this.source, failed);
+    this.main = new HeadView(this.camera, this.source, onError);
     this.main.element.classList.add("after");
     this.handle = this.makeHandle();
-    this.stage.append(this.main.element, this.chip);
+    this.stage.append(this.main.element, this.status);
     control(this.stage, this.camera, () => {
       this.stopTurning();
       this.moved();
@@ -89,10 +89,10 @@ export class Viewport {
     this.setBefore("");
   }
 
-  say(text: string, busy = false): void {
-    this.chip.hidden = !text;
-    this.chip.textContent = text;
-    this.chip.classList.toggle("busy", busy);
+  showStatus(text: string, busy = false): void {
+    this.status.hidden = !text;
+    this.status.textContent = text;
+    this.status.classList.toggle("busy", busy);
   }
 
   get view(): View {
@@ -108,7 +108,7 @@ export class Viewport {
     const step = (now: number) => {
       const t = still ? 1 : Math.min(1, (now - begin) / 450);
       const eased = t * t * (3 - 2 * t);
-      this.camera.look(from.yaw + turn * eased, from.pitch + (pitch - from.pitch) * eased);
+      this.camera.setView(from.yaw + turn * eased, from.pitch + (pitch - from.pitch) * eased);
       this.camera.distance = from.distance + (this.camera.home.distance - from.distance) * eased;
       this.camera.target = this.camera.home.center.map((c, i) => from.target[i] + (c - from.target[i]) * eased) as [number, number, number];
       this.camera.rotate(0, 0);
@@ -141,14 +141,14 @@ export class Viewport {
 
   private moved(): void {
     this.main.moved();
-    this.other?.moved();
+    this.parentView?.moved();
   }
 
   private prefer(source: Source): void {
     this.source = source;
     localStorage.setItem("headlift.source", source);
     this.main.prefer(source);
-    this.other?.prefer(source);
+    this.parentView?.prefer(source);
   }
 
   compare(mode: Comparing): void {
@@ -157,17 +157,17 @@ export class Viewport {
     for (const [name, one] of Object.entries(this.compareButtons)) one.setAttribute("aria-pressed", String(name === mode));
     this.stage.dataset.compare = mode;
     if (mode === "off") {
-      this.other?.dispose();
-      this.other = null;
+      this.parentView?.dispose();
+      this.parentView = null;
       this.handle.remove();
       this.main.element.style.clipPath = "";
     } else {
-      if (!this.other) {
-        this.other = new HeadView(this.camera, this.source, this.failed);
-        this.other.element.classList.add("before");
-        this.stage.prepend(this.other.element);
+      if (!this.parentView) {
+        this.parentView = new HeadView(this.camera, this.source, this.onError);
+        this.parentView.element.classList.add("before");
+        this.stage.prepend(this.parentView.element);
       }
-      this.other.show(this.before).catch(this.failed);
+      this.parentView.show(this.before).catch(this.onError);
       if (mode === "split") this.stage.append(this.handle);
       else this.handle.remove();
       this.place(this.split);

@@ -1,4 +1,4 @@
-"""What a batch is made of: portraits in a folder, an S3 prefix, a list (CSV, JSONL, Parquet) or a video clip."""
+"""The items of a batch: portraits in a folder, an S3 prefix, a list (CSV, JSONL, Parquet) or a video clip."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pyarrow.parquet
 
 from headlift.batch.places import S3, open_place, split_uri
 from headlift.errors import InvalidInputError
-from headlift.preprocess.clip import Stride, frames
+from headlift.media.clip import Stride, frames
 from headlift.settings import Settings
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif")
-CLIPS = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
-LISTS = (".csv", ".jsonl", ".ndjson", ".parquet")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif")
+CLIP_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
+LIST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 _COLUMNS = {"picture": str, "id": str, "face_index": int, "refine_steps": int}
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,23 @@ def read_manifest(uri: str, settings: Settings, stride: Stride | None = None) ->
         StoreError: The place cannot be read.
     """
     suffix = PurePosixPath(uri).suffix.lower()
-    if suffix in LISTS:
-        rows = _listed(uri, settings)
-    elif suffix in CLIPS:
-        rows = _filmed(uri, settings, stride or Stride())
+    if suffix in LIST_SUFFIXES:
+        rows = _rows_of_list(uri, settings)
+    elif suffix in CLIP_SUFFIXES:
+        rows = _rows_of_clip(uri, settings, stride or Stride())
     elif uri.startswith(S3) or Path(uri).expanduser().is_dir():
-        rows = _found(uri, settings)
+        rows = _rows_of_folder(uri, settings)
     else:
         raise InvalidInputError(
-            f"{uri[-200:]} is no folder, no s3:// prefix, no clip and no list; a list ends in {', '.join(LISTS)}.",
+            f"{uri[-200:]} is no folder, no s3:// prefix, no clip and no list; "
+            f"a list ends in {', '.join(LIST_SUFFIXES)}.",
             field="manifest",
         )
     if not rows:
         raise InvalidInputError(
-            f"There is no picture in {uri[-200:]}; they end in {', '.join(PICTURES)}.", field="manifest"
+            f"There is no picture in {uri[-200:]}; they end in {', '.join(IMAGE_SUFFIXES)}.", field="manifest"
         )
-    return _numbered(rows)
+    return _items(rows)
 
 
 def items_table(items: Iterable[Item]) -> pa.Table:
@@ -99,18 +100,18 @@ def items_table(items: Iterable[Item]) -> pa.Table:
     return pa.Table.from_pylist([asdict(item) for item in items])
 
 
-def items_of(table: pa.Table) -> list[Item]:
+def items_from_table(table: pa.Table) -> list[Item]:
     """Inverse of ``items_table``."""
     return [Item(**row) for row in table.to_pylist()]
 
 
-def _found(uri: str, settings: Settings) -> list[dict[str, Any]]:
+def _rows_of_folder(uri: str, settings: Settings) -> list[dict[str, Any]]:
     place = open_place(uri, settings)
-    names = (n for n in place.names() if PurePosixPath(n).suffix.lower() in PICTURES)
+    names = (n for n in place.names() if PurePosixPath(n).suffix.lower() in IMAGE_SUFFIXES)
     return [{"id": name, "picture": f"{place.uri.rstrip('/')}/{name}"} for name in names]
 
 
-def _filmed(uri: str, settings: Settings, stride: Stride) -> list[dict[str, Any]]:
+def _rows_of_clip(uri: str, settings: Settings, stride: Stride) -> list[dict[str, Any]]:
     place, name = split_uri(uri)
     clip = open_place(place, settings).read(name)
     stem = PurePosixPath(name).stem
@@ -120,17 +121,17 @@ def _filmed(uri: str, settings: Settings, stride: Stride) -> list[dict[str, Any]
     ]
 
 
-def _listed(uri: str, settings: Settings) -> list[dict[str, Any]]:
+def _rows_of_list(uri: str, settings: Settings) -> list[dict[str, Any]]:
     place, name = split_uri(uri)
     data = open_place(place, settings).read(name)
     try:
-        rows = _parsed(data, PurePosixPath(name).suffix.lower())
+        rows = _parse_list(data, PurePosixPath(name).suffix.lower())
     except (pa.ArrowException, ValueError) as error:
         raise InvalidInputError(f"{name[-200:]} cannot be read as a list ({type(error).__name__}).") from error
-    return [_checked(row, place, line) for line, row in enumerate(rows, 1)]
+    return [_check_row(row, place, line) for line, row in enumerate(rows, 1)]
 
 
-def _parsed(data: bytes, suffix: str) -> list[dict[str, Any]]:
+def _parse_list(data: bytes, suffix: str) -> list[dict[str, Any]]:
     if suffix == ".csv":
         # Ids such as 007 are text, whatever they look like.
         text = pa.csv.ConvertOptions(column_types={"id": pa.string(), "picture": pa.string()})
@@ -141,31 +142,32 @@ def _parsed(data: bytes, suffix: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.decode().splitlines() if line.strip()]
 
 
-def _checked(row: Any, place: str, line: int) -> dict[str, Any]:
+def _check_row(row: Any, place: str, line: int) -> dict[str, Any]:
     picture = row.get("picture") if isinstance(row, Mapping) else None
     if not isinstance(picture, str) or not picture:
         raise InvalidInputError(f"Item {line} of the list names no picture; give each one in a column `picture`.")
-    given = {name: row[name] for name in _COLUMNS if row.get(name) not in (None, "")}
+    values = {name: row[name] for name in _COLUMNS if row.get(name) not in (None, "")}
     try:
-        given = {name: _COLUMNS[name](value) for name, value in given.items()}
+        values = {name: _COLUMNS[name](value) for name, value in values.items()}
     except (TypeError, ValueError):
         raise InvalidInputError(f"face_index and refine_steps of item {line} must be whole numbers.") from None
     absolute = "://" in picture or picture.startswith("/")
-    return {"id": picture} | given | {"picture": picture if absolute else f"{place.rstrip('/')}/{picture}"}
+    return {"id": picture} | values | {"picture": picture if absolute else f"{place.rstrip('/')}/{picture}"}
 
 
-def _numbered(rows: list[dict[str, Any]]) -> list[Item]:
-    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
-    if twice:
+def _items(rows: list[dict[str, Any]]) -> list[Item]:
+    repeated = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    if repeated:
         raise InvalidInputError(
-            f"{len(twice)} ids stand for several items, such as {twice[0][:100]!r}; give each its own.", field="id"
+            f"{len(repeated)} ids stand for several items, such as {repeated[0][:100]!r}; give each its own.",
+            field="id",
         )
     return [Item(index=i, key=_key(row["id"]), **row) for i, row in enumerate(rows)]
 
 
 def _key(name: str) -> str:
     """The id as part of a file name: as it is where that is safe, else its words and a hash that keeps ids apart."""
-    if _PLAIN.fullmatch(name):
+    if _SAFE_NAME.fullmatch(name):
         return name
-    words = _NOT_PLAIN.sub("-", PurePosixPath(name).stem).strip("-")[:60]
+    words = _UNSAFE.sub("-", PurePosixPath(name).stem).strip("-")[:60]
     return f"{words}.{hashlib.sha256(name.encode()).hexdigest()[:12]}".lstrip(".")

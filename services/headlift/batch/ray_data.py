@@ -1,7 +1,7 @@
 """A batch on Ray Data: blocks of the manifest flow through a pool of actors that hold the stages.
 
 The only file that imports ``ray.data``. An actor that dies is started again and its block with it; what it had
-finished of the block is found in the batch's place.
+finished of the block is read back from the batch's place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from google.rpc import status_pb2
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from headlift.batch.items import ItemMaker
-from headlift.batch.manifest import Item, items_of, items_table
-from headlift.batch.results import Row, rows_of, rows_table
+from headlift.batch.items import ItemWorker
+from headlift.batch.manifest import Item, items_from_table, items_table
+from headlift.batch.results import Row, rows_from_table, rows_table
 from headlift.batch.run import Job, Workforce
 from headlift.errors import HeadliftError, InvalidInputError, StageUnavailableError
 from headlift.status import error_of, status_of
 
-_FAULT = "FAULT"
+_ERROR = "ERROR"
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class Pool:
                 raise InvalidInputError(f"{name} is {value:g}; it must lie in {low}..100000.", field=name)
 
 
-class Worker:
+class BlockWorker:
     """One actor of the pool."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._maker: ItemMaker | None = None
+        self._worker: ItemWorker | None = None
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Do a block of items."""
         try:
-            if self._maker is None:  # not above: what fails there reaches nobody in words
-                self._maker = self._job.maker()
-            return rows_table(self._maker.block(items_of(block)))
+            if self._worker is None:  # not in __init__: Ray hides the message of what fails there
+                self._worker = self._job.item_worker()
+            return rows_table(self._worker.do_block(items_from_table(block)))
         except HeadliftError as error:
-            return rows_table([_fault(error)])
+            return rows_table([_error_row(error)])
 
 
 def pooled(pool: Pool) -> Workforce:
@@ -70,7 +70,7 @@ def pooled(pool: Pool) -> Workforce:
     def work(job: Job, blocks: Sequence[Sequence[Item]]) -> Iterator[list[Row]]:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = DataContext.get_current()
-        # Progress is ours to show; a place that fails ends the batch, whose next run goes on.
+        # The command shows progress itself; a place that fails ends the batch, whose next run goes on.
         context.enable_progress_bars = False
         context.enable_auto_log_stats = False
         context.actor_task_retry_on_errors = False
@@ -78,7 +78,7 @@ def pooled(pool: Pool) -> Workforce:
             # Several workers share a machine: none may take all of its cores.
             job = replace(job, settings=replace(job.settings, threads=max(1, round(pool.cpus))))
         dataset = ray.data.from_arrow([items_table(block) for block in blocks]).map_batches(
-            Worker,
+            BlockWorker,
             fn_constructor_kwargs={"job": job},
             batch_size=job.block_items,
             batch_format="pyarrow",
@@ -88,9 +88,9 @@ def pooled(pool: Pool) -> Workforce:
         )
         try:
             for batch in _batches(dataset):
-                rows = rows_of(batch)
+                rows = rows_from_table(batch)
                 for row in rows:
-                    _raise_fault(row)
+                    _raise_error(row)
                 yield rows
         except RayError as error:
             raise StageUnavailableError(
@@ -106,12 +106,12 @@ def _batches(dataset: ray.data.Dataset) -> Iterator[Any]:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
-def _fault(error: HeadliftError) -> Row:
-    """What ends the batch, as a row: of an exception Ray brings no more than the text of its traceback."""
-    told = status_of(error).SerializeToString().hex()
-    return Row(-1, "", "", -1, 0.0, _FAULT, error.reason, told)
+def _error_row(error: HeadliftError) -> Row:
+    """What ends the batch, as a row: of an exception Ray carries no more than the text of its traceback."""
+    status = status_of(error).SerializeToString().hex()
+    return Row(-1, "", "", -1, 0.0, _ERROR, error.reason, status)
 
 
-def _raise_fault(row: Row) -> None:
-    if row.status == _FAULT:
+def _raise_error(row: Row) -> None:
+    if row.status == _ERROR:
         raise error_of(status_pb2.Status.FromString(bytes.fromhex(row.message)))

@@ -1,12 +1,12 @@
-"""What came of every item: one row each, kept so that whatever dies, nothing is done twice and nothing is missing.
+"""The result of every item: one row each, stored so that whatever dies, nothing is done twice or missing.
 
 Below the batch's place:
 
-    work/KEY.json            an item in hand: how many workers have begun it, and its row once it is finished
+    work/KEY.json            an item being done: how many workers have begun it, and its row once it is finished
     results/PART.parquet     the rows of one block of items, written when all are finished; replaces their work files
     results.parquet          every row, in the order of the manifest, written when no item is left; replaces the parts
 
-A worker that dies leaves the item in hand to be done again, and no other.
+A worker that dies leaves the item that it was doing to be done again, and no other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from headlift.batch.places import Place
 from headlift.errors import NotFoundError
 
 DONE, REFUSED, FAILED = "DONE", "REFUSED", "FAILED"
-_PARTS, _ALL, _WORK = "results", "results.parquet", "work"
+_BLOCKS, _ALL, _ITEMS = "results", "results.parquet", "work"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one item.
+    """The result of one item.
 
     Attributes:
         index: See Item, as are ``id``, ``picture``, ``frame`` and ``time_s``.
@@ -112,7 +112,7 @@ def rows_table(rows: Iterable[Row]) -> pa.Table:
     return pa.Table.from_pylist(list(plain), schema=SCHEMA)
 
 
-def rows_of(table: pa.Table) -> list[Row]:
+def rows_from_table(table: pa.Table) -> list[Row]:
     """Inverse of ``rows_table``."""
     return [_row({**row, "stages_ms": dict(row["stages_ms"])}) for row in table.to_pylist()]
 
@@ -124,73 +124,73 @@ class ResultLog:
         self._place = place
 
     def rows(self) -> dict[str, Row]:
-        """Every row that is kept, by id."""
-        return {row.id: row for table in self._tables() for row in rows_of(table)}
+        """Every stored row, by id."""
+        return {row.id: row for table in self._tables() for row in rows_from_table(table)}
 
-    def in_hand(self, item: Item) -> Row | int:
-        """The row of an item that is finished but not kept yet; else how many workers have begun it."""
+    def read_item(self, item: Item) -> Row | int:
+        """The row of an item that is finished while its block is not; else how many workers have begun it."""
         try:
-            noted = json.loads(self._place.read(_work(item)))
+            content = json.loads(self._place.read(_item_file(item)))
         except (NotFoundError, ValueError):
             return 0
-        return _row(noted["row"]) if noted["row"] else int(noted["begun"])
+        return _row(content["row"]) if content["row"] else int(content["begun"])
 
-    def begin(self, item: Item, attempt: int) -> None:
-        """Note that a worker begins an item."""
-        self._place.write(_work(item), json.dumps({"begun": attempt, "row": None}).encode())
+    def begin_item(self, item: Item, attempt: int) -> None:
+        """Record that a worker begins an item."""
+        self._place.write(_item_file(item), json.dumps({"begun": attempt, "row": None}).encode())
 
-    def finish(self, item: Item, row: Row) -> None:
-        """Note what came of an item."""
-        self._place.write(_work(item), json.dumps({"begun": row.attempts, "row": asdict(row)}).encode())
+    def finish_item(self, item: Item, row: Row) -> None:
+        """Store the row of an item, until that of its block is."""
+        self._place.write(_item_file(item), json.dumps({"begun": row.attempts, "row": asdict(row)}).encode())
 
-    def keep(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
-        """Keep the rows of a block; the same block again replaces them."""
-        self._place.write(_part(items), _parquet(rows_table(rows)))
+    def write_block(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
+        """Store the rows of a block; the same block again replaces them."""
+        self._place.write(_block_file(items), _parquet(rows_table(rows)))
         for item in items:
-            self._place.delete(_work(item))
+            self._place.delete(_item_file(item))
 
-    def kept(self, items: Sequence[Item]) -> list[Row] | None:
-        """The rows of a block that ``keep`` has kept; None where it has not."""
+    def read_block(self, items: Sequence[Item]) -> list[Row] | None:
+        """The rows of a block; None where they are not stored."""
         try:
-            return rows_of(_table(self._place.read(_part(items))))
+            return rows_from_table(_table(self._place.read(_block_file(items))))
         except NotFoundError:
             return None
 
-    def close(self, items: Sequence[Item]) -> list[Row]:
-        """Put everything into one file, in the order of the manifest, once every item has a row; all rows."""
-        kept = self.rows()
-        rows = [kept[item.id] for item in items if item.id in kept]
+    def merge_blocks(self, items: Sequence[Item]) -> list[Row]:
+        """All rows, in the order of the manifest; once every item has one, they become one file."""
+        stored = self.rows()
+        rows = [stored[item.id] for item in items if item.id in stored]
         if len(rows) == len(items):
             self._place.write(_ALL, _parquet(rows_table(rows)))
-            for folder in (_PARTS, _WORK):
+            for folder in (_BLOCKS, _ITEMS):
                 for name in list(self._place.names(folder)):
                     self._place.delete(name)
         return rows
 
-    def forget(self, ids: set[str]) -> None:
-        """Take the rows of these items back, so that they are done again."""
-        kept = [row for row in self.rows().values() if row.id not in ids]
-        parts = list(self._place.names(_PARTS))
+    def remove_rows(self, ids: set[str]) -> None:
+        """Remove the rows of these items, so that they are done again."""
+        others = [row for row in self.rows().values() if row.id not in ids]
+        blocks = list(self._place.names(_BLOCKS))
         # The rest first: killed here, nothing is lost, and the next run takes back what this one did not.
-        self._place.write(_ALL, _parquet(rows_table(kept)))
-        for name in parts:
+        self._place.write(_ALL, _parquet(rows_table(others)))
+        for name in blocks:
             self._place.delete(name)
 
     def _tables(self) -> Iterator[pa.Table]:
-        names = list(self._place.names(_PARTS))
+        names = list(self._place.names(_BLOCKS))
         with contextlib.suppress(NotFoundError):
             yield _table(self._place.read(_ALL))
         for name in names:
             yield _table(self._place.read(name))
 
 
-def _part(items: Sequence[Item]) -> str:
+def _block_file(items: Sequence[Item]) -> str:
     name = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()[:24]
-    return f"{_PARTS}/{items[0].index:09d}-{name}.parquet"
+    return f"{_BLOCKS}/{items[0].index:09d}-{name}.parquet"
 
 
-def _work(item: Item) -> str:
-    return f"{_WORK}/{item.key}.json"
+def _item_file(item: Item) -> str:
+    return f"{_ITEMS}/{item.key}.json"
 
 
 def _row(values: dict[str, Any]) -> Row:

@@ -1,4 +1,7 @@
-"""A whole batch: what is left of a manifest, done by workers in blocks; then one table and a summary."""
+"""A whole batch: the unfinished items of a manifest, done by workers in blocks; then one table and a summary.
+
+``run_local`` does them in this process, ``ray_data.pooled`` on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from headlift.batch.holding import held
-from headlift.batch.items import Computing, ItemMaker
-from headlift.batch.job import Wanted, claim
+from headlift.batch.items import Backend, ItemWorker
+from headlift.batch.lock import exclusive_lock
 from headlift.batch.manifest import Item, read_manifest
+from headlift.batch.output_spec import OutputSpec, bind_output
 from headlift.batch.places import Place, open_place
 from headlift.batch.results import FAILED, ResultLog, Row
 from headlift.batch.summary import Run, RunLog, write_summary
 from headlift.errors import InvalidInputError
 from headlift.gateway.portraits import looking
+from headlift.media.clip import Stride
 from headlift.model.checkpoint import weights_hash
-from headlift.preprocess.clip import Stride
 from headlift.serving.network import load_stages, weights_path
 from headlift.settings import Settings
 
 BLOCK_ITEMS = 8
 _BLOCK_MAX = 4096
-_NOTE_S = 5.0
-Load = Callable[[Settings], Computing]
+_RECORD_S = 5.0
+Load = Callable[[Settings], Backend]
 Progress = Callable[[int, int, Row], None]  # items that have a row, items in all, the newest row
 
 
-def load_computing(settings: Settings) -> Computing:
+def load_backend(settings: Settings) -> Backend:
     """The stages of the network that ``settings`` name. Raises as ``load_stages``."""
     stages = load_stages(settings)
-    return Computing(looking(stages.preprocess), stages.reconstruct, stages.draw)
+    return Backend(looking(stages.preprocess), stages.reconstruct, stages.draw)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Job:
     Attributes:
         manifest: See ``read_manifest``.
         out: Folder or ``s3://bucket/prefix`` of everything that is made.
-        wanted: What that is.
+        output_spec: What that is.
         settings: Network, device, limits, and where S3 is.
         stride: Which frames of a clip count.
         block_items: Items whose rows become one file; larger blocks make fewer files.
@@ -51,13 +54,13 @@ class Job:
 
     manifest: str
     out: str
-    wanted: Wanted
+    output_spec: OutputSpec
     settings: Settings
     stride: Stride = field(default_factory=Stride)
     block_items: int = BLOCK_ITEMS
     retry_failed: bool = False
     hourly_cost: float = 0.0
-    load: Load = load_computing
+    load: Load = load_backend
 
     def __post_init__(self) -> None:
         if not 1 <= self.block_items <= _BLOCK_MAX:
@@ -65,13 +68,13 @@ class Job:
                 f"block_items is {self.block_items}; it must lie in 1..{_BLOCK_MAX}.", field="block_items"
             )
 
-    def maker(self) -> ItemMaker:
+    def item_worker(self) -> ItemWorker:
         """Loads the stages; one per worker."""
         out = open_place(self.out, self.settings)
-        return ItemMaker(self.load(self.settings), out, self.wanted, self.settings)
+        return ItemWorker(self.load(self.settings), out, self.output_spec, self.settings)
 
 
-# Does blocks of items, in any order, and yields the rows of those that are finished and kept.
+# Does blocks of items, in any order, and yields the rows of those that are finished and stored.
 Workforce = Callable[[Job, Sequence[Sequence[Item]]], Iterator[list[Row]]]
 
 
@@ -85,48 +88,58 @@ class Outcome:
 
 
 def run(job: Job, workforce: Workforce, *, workers: int, progress: Progress = lambda *_: None) -> Outcome:
-    """Do what is left of a batch.
+    """Do the unfinished items of a batch.
 
     Whatever ends it early (an interruption, a dead machine, a place that fails), the same call goes on: items that
     have a row are left alone.
 
     Raises:
         InvalidInputError: The manifest cannot be used.
-        ConflictError: The place holds another batch, or another run works on it.
+        ConflictError: The place is bound to another batch, or another run works on it.
         StoreError: A place cannot be read or written.
         WeightsError: The network is not there.
     """
     digest = weights_hash(weights_path(job.settings))
     items = read_manifest(job.manifest, job.settings, job.stride)
     out = open_place(job.out, job.settings, make=True)
-    with held(out):
-        claim(out, job.manifest, job.wanted, digest)
-        return _go_on(job, items, out, workforce, workers, progress)
+    with exclusive_lock(out):
+        bind_output(out, job.manifest, job.output_spec, digest)
+        return _do_unfinished(job, items, out, workforce, workers, progress)
 
 
-def _go_on(
+def run_local(job: Job, blocks: Sequence[Sequence[Item]]) -> Iterator[list[Row]]:
+    """A workforce of one in this process, without Ray.
+
+    A picture that ends the process ends the batch; started again it goes on, and gives that picture up in the end.
+    """
+    worker = job.item_worker()
+    for block in blocks:
+        yield worker.do_block(list(block))
+
+
+def _do_unfinished(
     job: Job, items: Sequence[Item], out: Place, workforce: Workforce, workers: int, progress: Progress
 ) -> Outcome:
     log, runs = ResultLog(out), RunLog(out)
-    known = log.rows()
-    if job.retry_failed and (again := {row.id for row in known.values() if row.status == FAILED}):
-        log.forget(again)
-        known = {name: row for name, row in known.items() if name not in again}
-    left = [item for item in items if item.id not in known]
+    finished = log.rows()
+    if job.retry_failed and (again := {row.id for row in finished.values() if row.status == FAILED}):
+        log.remove_rows(again)
+        finished = {name: row for name, row in finished.items() if name not in again}
+    left = [item for item in items if item.id not in finished]
     blocks = [left[i : i + job.block_items] for i in range(0, len(left), job.block_items)]
-    begin, done, noted = time.time(), 0, 0.0
+    begin, done, recorded = time.time(), 0, 0.0
     if blocks:
         try:
             for rows in workforce(job, blocks):
                 for row in rows:
                     done += 1
                     progress(len(items) - len(left) + done, len(items), row)
-                if time.monotonic() - noted > _NOTE_S:
-                    runs.note(Run(begin, time.time(), workers, done))
-                    noted = time.monotonic()
+                if time.monotonic() - recorded > _RECORD_S:
+                    runs.record(Run(begin, time.time(), workers, done))
+                    recorded = time.monotonic()
         finally:
             if done:
-                runs.note(Run(begin, time.time(), workers, done))
-    all_rows = log.close(items)
+                runs.record(Run(begin, time.time(), workers, done))
+    all_rows = log.merge_blocks(items)
     write_summary(out, all_rows, len(items), runs.runs(), job.hourly_cost)
     return Outcome(all_rows, done, time.time() - begin)

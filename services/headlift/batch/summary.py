@@ -16,9 +16,9 @@ from PIL import Image
 from headlift.batch.places import Place
 from headlift.batch.results import DONE, Row
 from headlift.errors import NotFoundError, StoreError
-from headlift.render.sheet import contact_sheet
+from headlift.media.contact_sheet import contact_sheet
 
-_RUNS, _PAGE, _FIGURES = "runs", "summary.html", "summary.json"
+_RUNS, _PAGE, _METRICS = "runs", "summary.html", "summary.json"
 _TILES, _TILE_PX, _COLUMNS = 32, 128, 8
 _NAMED_MAX = 200
 _STYLE = (
@@ -39,13 +39,13 @@ class Run:
 
 
 class RunLog:
-    """The runs of a batch in its place; one that was killed is known up to its last note."""
+    """The runs of a batch in its place; one that was killed is known up to its last record."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def note(self, run: Run) -> None:
-        """Note how far a run has come."""
+    def record(self, run: Run) -> None:
+        """Store how far a run has come."""
         self._place.write(f"{_RUNS}/{run.begun_at * 1e3:015.0f}.json", json.dumps(asdict(run)).encode())
 
     def runs(self) -> list[Run]:
@@ -54,7 +54,7 @@ class RunLog:
 
 
 @dataclass(frozen=True)
-class Figures:
+class BatchMetrics:
     """A batch in numbers.
 
     Attributes:
@@ -83,7 +83,7 @@ class Figures:
         return self.cost / self.rows if self.rows else 0.0
 
 
-def figures_of(rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost: float) -> Figures:
+def metrics_of(rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost: float) -> BatchMetrics:
     """The numbers of a batch; ``hourly_cost`` is of one worker, which costs also while it waits."""
     runs = list(runs)
     wall_s = sum(run.ended_at - run.begun_at for run in runs)
@@ -94,7 +94,7 @@ def figures_of(rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost
         for stage, spent in row.stages_ms.items() if row.status == DONE else ():
             stages[stage].append(spent)
     reasons = Counter(f"{row.status} {row.reason}" for row in rows)
-    return Figures(
+    return BatchMetrics(
         items=items,
         rows=len(rows),
         reasons=dict(reasons.most_common()),
@@ -110,30 +110,30 @@ def figures_of(rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost
     )
 
 
-def write_summary(out: Place, rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost: float) -> Figures:
+def write_summary(out: Place, rows: Sequence[Row], items: int, runs: Iterable[Run], hourly_cost: float) -> BatchMetrics:
     """Write ``summary.html``, which holds all that it shows, and ``summary.json``."""
-    figures = figures_of(rows, items, runs, hourly_cost)
+    metrics = metrics_of(rows, items, runs, hourly_cost)
     sheet = _sheet(out, rows)
-    out.write(_PAGE, page(figures, rows, sheet).encode())
-    plain = asdict(figures) | {"cost_per_item": figures.cost_per_item}
-    out.write(_FIGURES, (json.dumps(plain, indent=1) + "\n").encode())
-    return figures
+    out.write(_PAGE, page(metrics, rows, sheet).encode())
+    plain = asdict(metrics) | {"cost_per_item": metrics.cost_per_item}
+    out.write(_METRICS, (json.dumps(plain, indent=1) + "\n").encode())
+    return metrics
 
 
-def page(figures: Figures, rows: Sequence[Row], sheet: bytes | None) -> str:
+def page(metrics: BatchMetrics, rows: Sequence[Row], sheet: bytes | None) -> str:
     """The summary as HTML; what came from outside is escaped."""
-    state = "finished" if figures.rows == figures.items else "not finished: start it again"
-    cost = [("cost an item", f"{figures.cost_per_item:.6f}"), ("cost in all", f"{figures.cost:.4f}")]
+    state = "finished" if metrics.rows == metrics.items else "not finished: start it again"
+    cost = [("cost an item", f"{metrics.cost_per_item:.6f}"), ("cost in all", f"{metrics.cost:.4f}")]
     numbers = [
-        ("items", f"{figures.items:,}"),
-        ("with a result", f"{figures.rows:,}"),
-        ("time", f"{figures.wall_s:,.1f} s"),
-        ("items a second", f"{figures.items_per_s:.3f}"),
-        ("worker time an item, median / 95 %", f"{figures.worker_s['median']:.3f} / {figures.worker_s['p95']:.3f} s"),
-        *(cost if figures.cost else ()),
+        ("items", f"{metrics.items:,}"),
+        ("with a result", f"{metrics.rows:,}"),
+        ("time", f"{metrics.wall_s:,.1f} s"),
+        ("items a second", f"{metrics.items_per_s:.3f}"),
+        ("worker time an item, median / 95 %", f"{metrics.worker_s['median']:.3f} / {metrics.worker_s['p95']:.3f} s"),
+        *(cost if metrics.cost else ()),
     ]
-    stages = [(stage, f"{spent:.1f} ms") for stage, spent in figures.stage_ms.items()]
-    reasons = [(reason, f"{count:,}") for reason, count in figures.reasons.items()]
+    stages = [(stage, f"{spent:.1f} ms") for stage, spent in metrics.stage_ms.items()]
+    reasons = [(reason, f"{count:,}") for reason, count in metrics.reasons.items()]
     others = [row for row in rows if row.status != DONE]
     named = "".join(
         f"<tr><td>{_e(r.id)}</td><td>{_e(r.status)}</td><td>{_e(r.reason)}</td><td>{_e(r.message)}</td></tr>"
@@ -151,8 +151,8 @@ def page(figures: Figures, rows: Sequence[Row], sheet: bytes | None) -> str:
 
 def _sheet(out: Place, rows: Sequence[Row]) -> bytes | None:
     """First views, evenly over the batch, as one JPEG; None where there are none."""
-    seen = [(row.id, o.name) for row in rows for o in [o for o in row.outputs if o.kind == "view"][:1]]
-    chosen = seen[:: max(1, -(-len(seen) // _TILES))]
+    views = [(row.id, o.name) for row in rows for o in [o for o in row.outputs if o.kind == "view"][:1]]
+    chosen = views[:: max(1, -(-len(views) // _TILES))]
     tiles = []
     for name, file in chosen:
         try:

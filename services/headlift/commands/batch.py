@@ -72,17 +72,17 @@ def batch(args: argparse.Namespace) -> int:
 
         workers = 1 if args.no_ray else args.workers
         outcome = run(job, workforce, workers=workers, progress=progress)
-    emit(args, *_told(args, outcome))
+    emit(args, *_report(args, outcome))
     return 0
 
 
 def _job(args: argparse.Namespace) -> Job:
-    from headlift.batch.job import Wanted
+    from headlift.batch.output_spec import OutputSpec
     from headlift.batch.run import Job
-    from headlift.preprocess.clip import Stride
+    from headlift.media.clip import Stride
 
     settings = settings_of(args)
-    wanted = Wanted(
+    spec = OutputSpec(
         exports=tuple(dict.fromkeys(args.export)),
         views=tuple(dict.fromkeys(args.views)),
         view_format=args.view_format,
@@ -95,7 +95,7 @@ def _job(args: argparse.Namespace) -> Job:
     return Job(
         manifest=args.manifest,
         out=args.out,
-        wanted=wanted,
+        output_spec=spec,
         settings=settings,
         stride=Stride(args.every, args.frames),
         block_items=args.block,
@@ -108,9 +108,9 @@ def _job(args: argparse.Namespace) -> Job:
 def _workforce(args: argparse.Namespace) -> Iterator[Workforce]:
     """Whoever does the items, as long as the block."""
     if args.no_ray:
-        from headlift.batch.local import here
+        from headlift.batch.run import run_local
 
-        yield here
+        yield run_local
         return
     try:
         from headlift.batch.ray_data import Pool, pooled
@@ -125,7 +125,7 @@ def _workforce(args: argparse.Namespace) -> Iterator[Workforce]:
         yield pooled(pool)
 
 
-def _told(args: argparse.Namespace, outcome: Outcome) -> tuple[dict[str, Any], str]:
+def _report(args: argparse.Namespace, outcome: Outcome) -> tuple[dict[str, Any], str]:
     from collections import Counter
 
     reasons = dict(Counter(f"{row.status} {row.reason}" for row in outcome.rows).most_common())

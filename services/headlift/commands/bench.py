@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from headlift.commands import bench_batch, bench_live, bench_serve
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say
@@ -45,10 +43,10 @@ def register(subparsers: Subparsers) -> None:
 
 def splat(args: argparse.Namespace) -> int:
     """``headlift bench splat``."""
-    from headlift.model.splat.bench import bench_splat
+    from headlift.commands.bench_splat import bench_splat
 
     say(args, "splatting; the oracle takes a few seconds")
-    emit_figures(args, bench_splat())
+    emit_metrics(args, bench_splat())
     return 0
 
 
@@ -57,18 +55,20 @@ def portrait(args: argparse.Namespace) -> int:
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server, {args.repeats} repeats")
     with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
-        emit_figures(args, bench_portrait(picture, args.repeats, Path(scratch), args.weights))
+        emit_metrics(args, bench_portrait(picture, args.repeats, Path(scratch), args.weights))
     return 0
 
 
 def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | None = None) -> dict[str, Any]:
-    """Figures of a fresh server.
+    """Metrics of a fresh server.
 
     Returns:
         reconstruct_ms (bytes to stored head over loopback, no refinement, nothing cached), refined_ms (the same with
         the default refinement), render_ms (cached 512x512 view with sharpening, JPEG, over loopback), ready_s (start
         of the process to health SERVING), peak_rss_mb (of the server, over everything).
     """
+    import psutil
+
     from headlift.client import HeadliftClient, camera
 
     begin = time.perf_counter()
@@ -97,10 +97,10 @@ def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | N
         server.communicate(timeout=60)
 
 
-def emit_figures(args: argparse.Namespace, figures: dict[str, Any]) -> None:
+def emit_metrics(args: argparse.Namespace, metrics: dict[str, Any]) -> None:
     """Print named numbers."""
-    text = "\n".join(f"{k:24} {v:.5g}" if isinstance(v, float) else f"{k:24} {v}" for k, v in figures.items())
-    emit(args, figures, text)
+    text = "\n".join(f"{k:24} {v:.5g}" if isinstance(v, float) else f"{k:24} {v}" for k, v in metrics.items())
+    emit(args, metrics, text)
 
 
 def _start(scratch: Path, weights: str | None) -> subprocess.Popen[str]:

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say, settings_of
 from headlift.errors import BackendUnavailableError, InvalidInputError
@@ -34,7 +32,7 @@ def register(kinds: Subparsers) -> None:
 
 @dataclass
 class _Clock:
-    """Times items from the first that is finished on: loading the network is told apart."""
+    """Times items from the first that is finished on: loading the network is measured apart."""
 
     begin: float
     first: float = 0.0
@@ -47,7 +45,7 @@ class _Clock:
         self.first = self.first or self.last
         self.count += 1
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """items_per_s (once it runs), ready_s (until the first is finished), wall_s."""
         spent = self.last - self.first
         return {
@@ -69,7 +67,7 @@ def batch(args: argparse.Namespace) -> int:
         say(args, "the embedded server, called in a loop")
         results["server loop"] = _server(settings, pictures)
         say(args, "a batch in this process")
-        results["batch, no Ray"] = _batch(settings, root / "in", root / "local", _here)
+        results["batch, no Ray"] = _batch(settings, root / "in", root / "local", _local)
         with _ray():
             for workers in _WORKERS:
                 say(args, f"a batch on Ray with {workers} worker{'s' * (workers > 1)}")
@@ -83,6 +81,8 @@ def batch(args: argparse.Namespace) -> int:
 
 def _portraits(folder: Path, count: int) -> list[bytes]:
     """Files that are not equal."""
+    from PIL import Image
+
     folder.mkdir()
     _, picture = portrait_bytes(None)
     with Image.open(io.BytesIO(picture)) as opened:
@@ -105,26 +105,27 @@ def _server(settings: Settings, pictures: list[bytes]) -> dict[str, float]:
         for picture in pictures:
             client.create_head(picture)
             clock.tick()
-    return clock.figures()
+    return clock.metrics()
 
 
-def _batch(settings: Settings, source: Path, out: Path, workforce: Callable[[], tuple[Any, int]]) -> dict[str, float]:
-    from headlift.batch.job import Wanted
+def _batch(settings: Settings, source: Path, out: Path, choose: Callable[[], tuple[Any, int]]) -> dict[str, float]:
+    from headlift.batch.output_spec import OutputSpec
     from headlift.batch.run import Job, run
 
-    who, workers = workforce()
+    workforce, workers = choose()
     clock = _Clock(time.perf_counter())
-    wanted = Wanted(exports=("wire",), views=())
-    # Blocks of one item tell of each when it is finished; they cost what they cost.
-    job = Job(str(source), str(out), wanted, settings, block_items=1)
-    run(job, who, workers=workers, progress=lambda *_: clock.tick())
-    return clock.figures()
+    spec = OutputSpec(exports=("wire",), views=())
+    # Blocks of one item report each when it is finished, which costs a little.
+    job = Job(str(source), str(out), spec, settings, block_items=1)
+    run(job, workforce, workers=workers, progress=lambda *_: clock.tick())
+    return clock.metrics()
 
 
-def _here() -> tuple[Any, int]:
-    from headlift.batch.local import here
+def _local() -> tuple[Any, int]:
 
-    return here, 1
+    from headlift.batch.run import run_local
+
+    return run_local, 1
 
 
 def _pool(workers: int) -> tuple[Any, int]:

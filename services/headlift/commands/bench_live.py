@@ -1,8 +1,8 @@
 """bench live: what live sessions cost: latency end to end, frames a second, bytes a frame.
 
-One question is on its way at a time, so latency is what a viewer feels and the rate is its inverse. Views are taken
-of a cached head, then of heads that are made anew for every frame; heads are sent whole and as deltas. The frames are
-one portrait that moves and changes its light a little, as a person before a camera does.
+One request is in flight at a time, so latency is what a viewer feels and the rate is its inverse. Views are rendered
+of a cached head, then of heads that are reconstructed for every frame; heads are sent whole and as deltas. The frames
+are one portrait that moves and changes its light a little, as a person before a camera does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from headlift.commands.bench_serve import started
 from headlift.commands.demo import portrait_bytes
@@ -47,22 +45,28 @@ def live(args: argparse.Namespace) -> int:
 
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server ({args.runtime})")
-    frames = list(moving(picture, args.frames))
+    frames = list(moving_portrait(picture, args.frames))
     with started(args.runtime, args.weights) as server, HeadliftClient(server.address) as client:
         head = client.create_head(picture, refine_steps=0)
         say(args, f"views of a cached head, {args.views} in each format")
         views = {kind: _views(client, head.name, kind, args) for kind in FORMATS}
-        say(args, f"views of heads that are made anew, {len(frames)} frames in each format")
-        anew = {kind: _anew(client, frames, kind, args) for kind in FORMATS}
+        say(args, f"views of heads that are reconstructed, {len(frames)} frames in each format")
+        reconstructed = {kind: _reconstructed(client, frames, kind, args) for kind in FORMATS}
         say(args, f"heads whole and as deltas, {len(frames)} frames")
         heads = _heads(client, frames)
         memory = server.memory_mb()
-    figures = {"size_px": args.size, "views": views, "reconstruct": anew, "heads": heads, "server_rss_mb": memory}
-    emit(args, figures, _text(figures))
+    metrics = {
+        "size_px": args.size,
+        "views": views,
+        "reconstruct": reconstructed,
+        "heads": heads,
+        "server_rss_mb": memory,
+    }
+    emit(args, metrics, _text(metrics))
     return 0
 
 
-def moving(picture: bytes, count: int) -> Iterator[bytes]:
+def moving_portrait(picture: bytes, count: int) -> Iterator[bytes]:
     """``count`` JPEG files of a portrait that sways by a hundredth of its width under changing light."""
     from PIL import Image, ImageEnhance
 
@@ -84,23 +88,25 @@ def _views(client: HeadliftClient, head: str, kind: Any, args: argparse.Namespac
     with client.live(head=head, format=kind, width=args.size, height=args.size) as session:
         answers = iter(session)
 
-        def ask(index: int) -> Any:
+        def request(index: int) -> Any:
             session.send_viewpoint(camera(yaw_deg=30.0 * math.sin(0.1 * index)))
             return _answer(answers)
 
-        ask(0)  # the first loads the head into the renderer
-        return _figures(ask, args.views)
+        request(0)  # the first loads the head into the renderer
+        return _measure(request, args.views)
 
 
-def _anew(client: HeadliftClient, frames: list[bytes], kind: Any, args: argparse.Namespace) -> dict[str, float]:
+def _reconstructed(
+    client: HeadliftClient, frames: list[bytes], kind: Any, args: argparse.Namespace
+) -> dict[str, float]:
     with client.live(format=kind, width=args.size, height=args.size) as session:
         answers = iter(session)
 
-        def ask(index: int) -> Any:
+        def request(index: int) -> Any:
             session.send_frame(frames[index])
             return _answer(answers)
 
-        return _figures(ask, len(frames))
+        return _measure(request, len(frames))
 
 
 def _heads(client: HeadliftClient, frames: list[bytes]) -> dict[str, Any]:
@@ -123,8 +129,8 @@ def _heads(client: HeadliftClient, frames: list[bytes]) -> dict[str, Any]:
         "ratio": statistics.mean(whole_sizes) / statistics.mean(sizes),
         "psnr_db": statistics.mean(psnr),
         "psnr_db_min": min(psnr),
-        "p50_ms": float(np.percentile(waits, 50)),
-        "p95_ms": float(np.percentile(waits, 95)),
+        "p50_ms": _percentile(waits, 50),
+        "p95_ms": _percentile(waits, 95),
     }
 
 
@@ -165,28 +171,34 @@ def _answer(answers: Iterator[Any]) -> Any:
     raise HeadliftError("The session ended before the measurement did; see the server's log.")
 
 
-def _figures(ask: Callable[[int], Any], count: int) -> dict[str, float]:
+def _measure(request: Callable[[int], Any], count: int) -> dict[str, float]:
     begin = time.perf_counter()
-    answers = [ask(index) for index in range(count)]
-    taken = time.perf_counter() - begin
+    answers = [request(index) for index in range(count)]
+    elapsed = time.perf_counter() - begin
     waits = [answer.latency_s * 1e3 for answer in answers]
     return {
-        "p50_ms": float(np.percentile(waits, 50)),
-        "p95_ms": float(np.percentile(waits, 95)),
-        "fps": count / taken,
+        "p50_ms": _percentile(waits, 50),
+        "p95_ms": _percentile(waits, 95),
+        "fps": count / elapsed,
         "bytes_per_frame": sum(len(answer.data) for answer in answers) / count,
     }
 
 
-def _text(figures: dict[str, Any]) -> str:
+def _percentile(values: list[float], percent: float) -> float:
+    import numpy as np
+
+    return float(np.percentile(values, percent))
+
+
+def _text(metrics: dict[str, Any]) -> str:
     lines = []
     for name in ("views", "reconstruct"):
-        for kind, cell in figures[name].items():
+        for kind, cell in metrics[name].items():
             lines.append(
                 f"{name:12} {kind:5} p50 {cell['p50_ms']:7.1f} ms  p95 {cell['p95_ms']:7.1f} ms  "
                 f"{cell['fps']:6.1f} frames/s  {cell['bytes_per_frame'] / 1e3:7.1f} kB/frame"
             )
-    heads = figures["heads"]
+    heads = metrics["heads"]
     lines.append(
         f"heads        whole {heads['whole_bytes'] / 1e3:.0f} kB, delta {heads['delta_bytes'] / 1e3:.0f} kB "
         f"({heads['ratio']:.1f} times less), {heads['psnr_db']:.1f} dB (at least {heads['psnr_db_min']:.1f})"

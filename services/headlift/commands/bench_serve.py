@@ -20,16 +20,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
-
-import grpc
-import numpy as np
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say
 from headlift.errors import ServerError
 from headlift.settings import child_environment
+
+if TYPE_CHECKING:
+    import grpc
+    import psutil
 
 RUNTIMES = {
     "embedded": ("--runtime", "embedded"),
@@ -53,16 +53,16 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU time of all its processes so far."""
-        times = [_quietly(p.cpu_times) for p in self.all()]
+        times = [_if_running(p.cpu_times) for p in self.all()]
         return float(sum(t.user + t.system for t in times if t is not None))
 
     def memory_mb(self) -> dict[str, float]:
         """Memory of its processes by what they are; several of a kind are added up."""
         sizes: dict[str, float] = {}
         for process in self.all():
-            parts = _quietly(process.cmdline) or ["?"]
+            parts = _if_running(process.cmdline) or ["?"]
             name = "server" if process.pid == self.process.pid else Path(parts[0].split()[0]).name[:40]
-            info = _quietly(process.memory_info)
+            info = _if_running(process.memory_info)
             sizes[name] = sizes.get(name, 0.0) + (info.rss / 1e6 if info else 0.0)
         return sizes
 
@@ -95,7 +95,9 @@ def serve(args: argparse.Namespace) -> int:
 
 @contextmanager
 def started(runtime: str, weights: str | None) -> Iterator[Server]:
-    """A server of its own, in processes of its own, that keeps nothing which would spare it work."""
+    """A server in processes of its own, which caches nothing."""
+    import psutil
+
     with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
         environ = child_environment(
             cache_stages="no",
@@ -119,16 +121,18 @@ def started(runtime: str, weights: str | None) -> Iterator[Server]:
 
 
 async def _measure(args: argparse.Namespace, server: Server, picture: bytes, runtime: str) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+    import grpc
+
+    metrics: dict[str, Any] = {}
     async with grpc.aio.insecure_channel(server.address, _CHANNEL) as channel:
         calls = await _calls(channel, picture)
         for kind in args.kinds:
-            figures[kind] = {}
+            metrics[kind] = {}
             for concurrency in args.concurrency:
                 say(args, f"{runtime}: {kind} x {concurrency}")
-                figures[kind][str(concurrency)] = await measure_cell(calls[kind], concurrency, args.seconds, server)
-    figures["memory_mb"] = server.memory_mb()
-    return figures
+                metrics[kind][str(concurrency)] = await measure_cell(calls[kind], concurrency, args.seconds, server)
+    metrics["memory_mb"] = server.memory_mb()
+    return metrics
 
 
 async def _calls(channel: grpc.aio.Channel, picture: bytes) -> dict[str, Call]:
@@ -156,12 +160,14 @@ async def _calls(channel: grpc.aio.Channel, picture: bytes) -> dict[str, Call]:
 
 
 async def measure_cell(call: Call, concurrency: int, seconds: float, server: Server) -> dict[str, float]:
-    """Figures of one kind of call at one concurrency.
+    """Metrics of one kind of call at one concurrency.
 
     Returns:
         p50_ms, p95_ms, p99_ms (from when a call should have started), rps (capacity), offered_rps, cpu_ms (of all the
         server's processes, per call), failed (calls that were refused or broke).
     """
+    import numpy as np
+
     capacity = await _capacity(call, concurrency, seconds / 2)
     offered = capacity * _SHARE
     cpu_before = server.cpu_s()
@@ -195,6 +201,8 @@ async def _capacity(call: Call, concurrency: int, seconds: float) -> float:
 
 async def _offer(call: Call, concurrency: int, rate: float, seconds: float) -> tuple[list[float], int]:
     """Start calls evenly at ``rate``; milliseconds of each from its due time, and how many failed."""
+    import grpc
+
     spans, failed, slots = list[float](), 0, asyncio.Semaphore(concurrency)
 
     async def one(due: float) -> None:
@@ -229,9 +237,11 @@ def _text(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _quietly(ask: Callable[[], Any]) -> Any:
-    """A process may have ended since it was listed."""
+def _if_running(query: Callable[[], Any]) -> Any:
+    """What ``query`` gives; None where the process has ended since it was listed."""
+    import psutil
+
     try:
-        return ask()
+        return query()
     except psutil.Error:
         return None

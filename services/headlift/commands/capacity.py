@@ -58,7 +58,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Prices:
-    """Examples of prices and nodes; nobody's offer.
+    """Examples of prices and nodes, of no real provider.
 
     Raises:
         InvalidInputError: A node has no core or no GPU.
@@ -111,7 +111,7 @@ class Plan:
 
 
 def live(sessions: int, views_per_s: float, portraits_per_min: float, view_kb: float) -> Load:
-    """Sessions that look at heads, and bring new ones now and then."""
+    """Sessions that view heads, and send new portraits now and then."""
     views = sessions * views_per_s
     portraits = sessions * portraits_per_min / 60
     return Load(f"{sessions:,} live sessions", views, portraits, 0, views * view_kb * 1e3)

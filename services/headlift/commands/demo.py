@@ -1,4 +1,4 @@
-"""demo: one portrait in; files, a film, a sheet of views and a report out, through the public gRPC API."""
+"""demo: one portrait in; files, a turntable, a sheet of views and a report out, through the public gRPC API."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headlift import __version__
-from headlift.commands.heads import download, film, write_file
+from headlift.commands.heads import download, write_file, write_turntable
 from headlift.commands.session import Subparsers, add_command, add_server_options, emit, head_dict, open_client, say
 from headlift.errors import InvalidInputError
-from headlift.v1 import head_pb2
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from headlift.client import HeadliftClient
+    from headlift.v1 import head_pb2
 
 _FILES = {"head.ply": "ply", "head.spz": "spz_v3", "head.glb": "glb"}
 _VIEWS = (
@@ -42,14 +42,14 @@ _PACKAGES = ("torch", "numpy", "grpcio", "protobuf", "pillow", "opencv-python-he
 
 
 @dataclass
-class _Times:
+class _StepTimer:
     """Wall seconds of the demo's own steps."""
 
     spent_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timing(self, step: str) -> Iterator[None]:
-        """Note the time inside the block."""
+        """Record the time inside the block."""
         begin = time.perf_counter()
         yield
         self.spent_s[step] = round(time.perf_counter() - begin, 3)
@@ -68,7 +68,7 @@ def register(subparsers: Subparsers) -> None:
 
 def demo(args: argparse.Namespace) -> int:
     """``headlift demo``."""
-    begin, times, out = time.perf_counter(), _Times(), Path(args.out)
+    begin, times, out = time.perf_counter(), _StepTimer(), Path(args.out)
     name, picture = portrait_bytes(args.portrait)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,9 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(args: argparse.Namespace, client: HeadliftClient, picture: bytes, out: Path, times: _Times) -> head_pb2.Head:
+def _run(
+    args: argparse.Namespace, client: HeadliftClient, picture: bytes, out: Path, times: _StepTimer
+) -> head_pb2.Head:
     """Make the head and every file of it."""
     say(args, "reconstructing")
     with times.timing("create"):
@@ -96,11 +98,11 @@ def _run(args: argparse.Namespace, client: HeadliftClient, picture: bytes, out: 
     with times.timing("export"):
         for file, kind in _FILES.items():
             download(args, client, head, out / file, kind)
-    say(args, "taking pictures")
+    say(args, "rendering views")
     with times.timing("views.png"):
         write_file(out / "views.png", _views(args, client, head, picture))
     with times.timing("turntable.mp4"):
-        film(args, client, head, out / "turntable.mp4", args.frames, 30, args.size)
+        write_turntable(args, client, head, out / "turntable.mp4", args.frames, 30, args.size)
     return head
 
 
@@ -132,7 +134,7 @@ def portrait_bytes(path: str | None) -> tuple[str, bytes]:
 def _views(args: argparse.Namespace, client: HeadliftClient, head: head_pb2.Head, picture: bytes) -> bytes:
     """The labelled sheet of views, as PNG."""
     from headlift.client import camera
-    from headlift.render.sheet import contact_sheet
+    from headlift.media.contact_sheet import contact_sheet
 
     cameras = [camera(yaw_deg=yaw, pitch_deg=pitch) for _, yaw, pitch in _VIEWS]
     pictures = client.render(head, cameras, width=args.size, height=args.size)
@@ -144,7 +146,7 @@ def _views(args: argparse.Namespace, client: HeadliftClient, head: head_pb2.Head
 
 
 def _input_crop(picture: bytes, quality: head_pb2.Quality) -> Image.Image:
-    """The portrait as the network saw it framed, from the caller's own bytes."""
+    """The portrait cropped as for the network, from the caller's own bytes."""
     import numpy as np
     from PIL import Image
 
@@ -160,7 +162,9 @@ def _input_crop(picture: bytes, quality: head_pb2.Quality) -> Image.Image:
     return upright.transform((side, side), Image.Transform.AFFINE, back[:2].ravel().tolist(), Image.Resampling.BICUBIC)
 
 
-def _report(args: argparse.Namespace, name: str, head: head_pb2.Head, times: _Times, total_s: float) -> dict[str, Any]:
+def _report(
+    args: argparse.Namespace, name: str, head: head_pb2.Head, times: _StepTimer, total_s: float
+) -> dict[str, Any]:
     record = head_dict(head)
     return {
         "portrait": name,

@@ -1,13 +1,11 @@
-"""segment, edit, replay, history: maps and looks of heads, through the client SDK."""
+"""segment, edit, replay, history: label maps and styles of heads, through the client SDK."""
 
 from __future__ import annotations
 
 import argparse
 import io
 from pathlib import Path
-from typing import Any
-
-from google.protobuf.json_format import MessageToDict, Parse, ParseError
+from typing import TYPE_CHECKING, Any
 
 from headlift.commands.heads import FILES, PICTURES, download, suffix_value, write_file
 from headlift.commands.session import (
@@ -20,7 +18,9 @@ from headlift.commands.session import (
     open_client,
 )
 from headlift.errors import InvalidInputError
-from headlift.v1 import edit_pb2
+
+if TYPE_CHECKING:
+    from headlift.v1 import edit_pb2
 
 # Colours of the 19 labels in the files that `segment` writes: for people; the labels are the palette's indices.
 _PALETTE = (
@@ -32,28 +32,28 @@ _PALETTE = (
 
 def register(subparsers: Subparsers) -> None:
     """Add the commands."""
-    seen = add_command(subparsers, "segment", "write what a head's portrait, or a picture, shows as a map", segment)
-    seen.add_argument("source", metavar="HEAD|PICTURE", help="name of a head, or its last part; or a picture file")
-    seen.add_argument("--out", required=True, metavar="MAP.png", help="palette PNG; its indices are the labels 0..18")
-    seen.add_argument("--portrait", metavar="FILE.png", help="also write the crop that the map belongs to")
-    add_server_options(seen)
+    parser = add_command(subparsers, "segment", "write what a head's portrait, or a picture, shows as a map", segment)
+    parser.add_argument("source", metavar="HEAD|PICTURE", help="name of a head, or its last part; or a picture file")
+    parser.add_argument("--out", required=True, metavar="MAP.png", help="palette PNG; its indices are the labels 0..18")
+    parser.add_argument("--portrait", metavar="FILE.png", help="also write the crop that the map belongs to")
+    add_server_options(parser)
     _register_edit(subparsers)
-    again = add_command(subparsers, "replay", "do the edits of a head to other heads or portraits", replay)
-    again.add_argument("source", metavar="HEAD", help="whose edits, from its origin on")
-    again.add_argument("targets", nargs="+", metavar="HEAD|PICTURE", help="whom they are done to")
-    add_server_options(again)
-    told = add_command(subparsers, "history", "list the edits between a head and its origin", history)
-    told.add_argument("head", help="name of the head, or its last part")
-    add_server_options(told)
+    parser = add_command(subparsers, "replay", "do the edits of a head to other heads or portraits", replay)
+    parser.add_argument("source", metavar="HEAD", help="whose edits, from its origin on")
+    parser.add_argument("targets", nargs="+", metavar="HEAD|PICTURE", help="whom they are done to")
+    add_server_options(parser)
+    parser = add_command(subparsers, "history", "list the edits between a head and its origin", history)
+    parser.add_argument("head", help="name of the head, or its last part")
+    add_server_options(parser)
 
 
 def _register_edit(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "edit", "make a new head of a head by a map, words or a reference picture", edit)
-    parser.add_argument("head", nargs="?", help="name of the head; without one, --map and a look make a person up")
-    parser.add_argument("--prompt", metavar="WORDS", help='the look in words, such as "long red hair"')
-    parser.add_argument("--style", metavar="HEAD|PICTURE", help="whose look to take: a stored head or a picture file")
+    parser.add_argument("head", nargs="?", help="name of the head; without one, --map and a style make a person up")
+    parser.add_argument("--prompt", metavar="WORDS", help='the style in words, such as "long red hair"')
+    parser.add_argument("--style", metavar="HEAD|PICTURE", help="whose style to take: a stored head or a picture file")
     parser.add_argument("--mix", type=float, default=0.5, help="share of --style beside --prompt, 0..1 (default: 0.5)")
-    parser.add_argument("--strength", type=float, metavar="S", help="how far to go from the head's own look, 0..1")
+    parser.add_argument("--strength", type=float, metavar="S", help="how far to go from the head's own style, 0..1")
     parser.add_argument("--keep-map", action="store_true", help="let words for shapes (long, bald, hat) change no map")
     parser.add_argument("--map", metavar="MAP.png", help="the geometry: labels 0..18, 255 where it stays as it is")
     parser.add_argument(
@@ -79,10 +79,10 @@ def segment(args: argparse.Namespace) -> int:
     if answer.portrait is not None:
         write_file(Path(args.portrait), answer.portrait.data)
     shares = {name: round(float((answer.labels == i).mean()), 4) for i, name in enumerate(CLASSES)}
-    shown = {name: share for name, share in shares.items() if share}
-    facts = {"path": args.out, "side_px": len(answer.labels), "origin": answer.origin, "shares": shown}
-    text = ", ".join(f"{name} {share:.1%}" for name, share in sorted(shown.items(), key=lambda item: -item[1]))
-    emit(args, facts, f"wrote {args.out} ({answer.origin}): {text}")
+    present = {name: share for name, share in shares.items() if share}
+    record = {"path": args.out, "side_px": len(answer.labels), "origin": answer.origin, "shares": present}
+    text = ", ".join(f"{name} {share:.1%}" for name, share in sorted(present.items(), key=lambda item: -item[1]))
+    emit(args, record, f"wrote {args.out} ({answer.origin}): {text}")
     return 0
 
 
@@ -112,8 +112,8 @@ def edit(args: argparse.Namespace) -> int:
     text = head_text(head)
     if edited.ignored_words:
         text += f"\n  not understood: {', '.join(edited.ignored_words)}"
-    facts = head_dict(head) | {"ignored_words": list(edited.ignored_words)}
-    emit(args, facts, text + (f"\n  wrote {args.out}" if args.out else ""))
+    record = head_dict(head) | {"ignored_words": list(edited.ignored_words)}
+    emit(args, record, text + (f"\n  wrote {args.out}" if args.out else ""))
     return 0
 
 
@@ -121,39 +121,41 @@ def replay(args: argparse.Namespace) -> int:
     """``headlift replay``; exit code 3 where a target failed."""
     with open_client(args) as client:
         answers = list(client.replay(args.source, [_head_or_picture(t) for t in args.targets], timeout_s=3600))
-    told, lines = [], []
+    targets, lines = [], []
     for target, answer in zip(args.targets, answers, strict=True):
         if answer.head is not None:
-            told.append({"target": target, "head": head_dict(answer.head)})
+            targets.append({"target": target, "head": head_dict(answer.head)})
             lines.append(f"{target}: {answer.head.name}")
         else:
             assert answer.error is not None
-            fault = {"reason": answer.error.reason, "code": answer.error.code, "message": answer.error.message}
-            told.append({"target": target, "error": fault})
+            error = {"reason": answer.error.reason, "code": answer.error.code, "message": answer.error.message}
+            targets.append({"target": target, "error": error})
             lines.append(f"{target}: {answer.error.message}")
-    emit(args, {"targets": told}, "\n".join(lines))
+    emit(args, {"targets": targets}, "\n".join(lines))
     return 3 if any(answer.error is not None for answer in answers) else 0
 
 
 def history(args: argparse.Namespace) -> int:
     """``headlift history``."""
+    from google.protobuf.json_format import MessageToDict
+
     with open_client(args) as client:
-        told = client.edit_history(args.head)
+        lineage = client.edit_history(args.head)
     steps = [
         {"head": head, **MessageToDict(step, preserving_proto_field_name=True)}
-        for head, step in zip(told.heads, told.edits, strict=True)
+        for head, step in zip(lineage.heads, lineage.edits, strict=True)
     ]
-    lines = [f"{i}. {_described(step)}" for i, step in enumerate(told.edits, 1)]
+    lines = [f"{i}. {_describe(step)}" for i, step in enumerate(lineage.edits, 1)]
     emit(args, {"edits": steps}, "\n".join(lines) or "not edited")
     return 0
 
 
-def _described(edit: edit_pb2.Edit) -> str:
+def _describe(edit: edit_pb2.Edit) -> str:
     """One edit for people."""
     geometry = edit.WhichOneof("geometry")
-    said = {"map": "a painted map", "strokes": f"{len(edit.strokes.strokes)} strokes", None: ""}[geometry]
-    looks = [f'"{t.text}"' if t.text else "a reference" for t in edit.style.terms]
-    return ", ".join(filter(None, [said, " and ".join(looks)]))
+    shape = {"map": "a painted map", "strokes": f"{len(edit.strokes.strokes)} strokes", None: ""}[geometry]
+    styles = [f'"{t.text}"' if t.text else "a reference" for t in edit.style.terms]
+    return ", ".join(filter(None, [shape, " and ".join(styles)]))
 
 
 def _head_or_picture(text: str) -> str | Path:
@@ -167,6 +169,10 @@ def _head_or_picture(text: str) -> str | Path:
 
 
 def _read_strokes(path: str) -> list[edit_pb2.Stroke]:
+    from google.protobuf.json_format import Parse, ParseError
+
+    from headlift.v1 import edit_pb2
+
     try:
         message = Parse(Path(path).read_text("utf-8"), edit_pb2.Strokes())
     except OSError as error:

@@ -27,7 +27,7 @@ def register(subparsers: Subparsers) -> None:
     """Add the commands."""
     _register_reconstruct(subparsers)
     _register_render(subparsers)
-    turn = add_command(subparsers, "turntable", "film an orbit around a head (H.264)", turntable)
+    turn = add_command(subparsers, "turntable", "write a video of an orbit around a head (H.264)", turntable)
     turn.add_argument("head", help="name of the head, or its last part")
     turn.add_argument("--out", required=True, metavar="FILE.mp4")
     turn.add_argument("--frames", type=int, default=120, help="frames of the full circle (default: 120)")
@@ -113,7 +113,7 @@ def render(args: argparse.Namespace) -> int:
 def turntable(args: argparse.Namespace) -> int:
     """``headlift turntable``."""
     with open_client(args) as client:
-        count = film(args, client, args.head, Path(args.out), args.frames, args.fps, args.size, args.pitch)
+        count = write_turntable(args, client, args.head, Path(args.out), args.frames, args.fps, args.size, args.pitch)
     emit(args, {"path": args.out, "frame_count": count, "fps": args.fps}, f"wrote {args.out}: {count} frames")
     return 0
 
@@ -143,15 +143,15 @@ def delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def film(
+def write_turntable(
     args: argparse.Namespace, client: Any, head: Any, path: Path, frames: int, fps: int, size: int, pitch: float = 0.0
 ) -> int:
-    """Film an orbit around ``head`` with a progress bar; how many frames it has."""
-    from headlift.render.video import write_film
+    """Write a video of an orbit around ``head`` with a progress bar; how many frames it has."""
+    from headlift.media.video import write_video
 
     with progress_bar(args, frames, path.name, "frame") as bar:
 
-        def pictures() -> Iterator[Any]:
+        def frames_around() -> Iterator[Any]:
             orbit = client.orbit(
                 head, frames, pitch_deg=pitch, width=size, height=size, format="raw_uint8", timeout_s=3600
             )
@@ -159,7 +159,7 @@ def film(
                 bar.update()
                 yield frame.picture.array()
 
-        return write_film(pictures(), path, fps)
+        return write_video(frames_around(), path, fps)
 
 
 def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind: str | None = None) -> int:
@@ -175,7 +175,7 @@ def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind:
 
 
 def suffix_value(path: str, known: dict[str, str]) -> Any:
-    """What the suffix of ``path`` stands for."""
+    """The value in ``known`` for the suffix of ``path``."""
     suffix = Path(path).suffix.lower()
     if suffix not in known:
         raise InvalidInputError(f"{path} ends in {suffix or 'nothing'}; use one of {', '.join(known)}.", field="out")

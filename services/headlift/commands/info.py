@@ -17,9 +17,9 @@ def register(subparsers: Subparsers) -> None:
 
 def info(args: argparse.Namespace) -> int:
     """``headlift info``."""
+    from headlift.commands.model_info import describe
     from headlift.model.checkpoint import load_checkpoint, weights_hash
     from headlift.model.config import named_config
-    from headlift.model.info import describe
 
     path, extra, lines = Path(args.config), {}, ""
     if path.suffix == ".safetensors":

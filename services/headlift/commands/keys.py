@@ -19,14 +19,14 @@ def register(subparsers: Subparsers) -> None:
     """Add the commands."""
     about = "make, list and revoke API keys"
     kinds = subparsers.add_parser("keys", help=about, description=about).add_subparsers(metavar="WHAT", required=True)
-    making = add_command(kinds, "create", "make a key; it is shown once and never again", create)
-    making.add_argument("--tenant", required=True, help="the one tenant that the key acts for")
-    making.add_argument(
+    create_parser = add_command(kinds, "create", "make a key; it is shown only once", create)
+    create_parser.add_argument("--tenant", required=True, help="the one tenant that the key acts for")
+    create_parser.add_argument(
         "--scopes", default="read,write", help="of read, write, stages, reflection, admin (default: read,write)"
     )
-    making.add_argument("--days", type=float, default=0.0, help="days until it expires (default: never)")
-    making.add_argument("--note", default="", help="what it is for, for people")
-    making.add_argument(
+    create_parser.add_argument("--days", type=float, default=0.0, help="days until it expires (default: never)")
+    create_parser.add_argument("--note", default="", help="what it is for, for people")
+    create_parser.add_argument(
         "--limit",
         action="append",
         default=[],
@@ -34,10 +34,10 @@ def register(subparsers: Subparsers) -> None:
         help="a limit of its own in place of the server's: requests_per_s, creates_per_min, bytes_per_min, "
         "concurrent_calls, heads; 0 is none; may be repeated",
     )
-    ending = add_command(kinds, "revoke", "end a key; running servers notice within a second", revoke)
-    ending.add_argument("id", help="as `headlift keys list` shows it")
-    listing = add_command(kinds, "list", "list keys by their ids", list_keys)
-    for parser in (making, ending, listing):
+    revoke_parser = add_command(kinds, "revoke", "end a key; running servers notice within a second", revoke)
+    revoke_parser.add_argument("id", help="as `headlift keys list` shows it")
+    list_parser = add_command(kinds, "list", "list keys by their ids", list_keys)
+    for parser in (create_parser, revoke_parser, list_parser):
         parser.add_argument("--keys-file", metavar="FILE", help="the file (default: .keys.json in the data directory)")
         parser.add_argument("--data-dir", metavar="DIR", help="data directory of the server")
 
@@ -50,21 +50,21 @@ def create(args: argparse.Namespace) -> int:
     key, entry = _file(args).create(
         args.tenant, scopes, expires_in_s=args.days * _DAY_S, note=args.note, limits=_limits(args.limit)
     )
-    emit(args, {"key": key, **_shown(entry)}, f"{key}\n\n{_line(entry)}\nKeep it now: only its hash is stored.")
+    emit(args, {"key": key, **_public_fields(entry)}, f"{key}\n\n{_line(entry)}\nKeep it now: only its hash is stored.")
     return 0
 
 
 def list_keys(args: argparse.Namespace) -> int:
     """``headlift keys list``."""
     entries = _file(args).entries()
-    emit(args, {"keys": [_shown(e) for e in entries]}, "\n".join(map(_line, entries)) or "no keys")
+    emit(args, {"keys": [_public_fields(e) for e in entries]}, "\n".join(map(_line, entries)) or "no keys")
     return 0
 
 
 def revoke(args: argparse.Namespace) -> int:
     """``headlift keys revoke``."""
     entry = _file(args).revoke(args.id)
-    emit(args, _shown(entry), _line(entry))
+    emit(args, _public_fields(entry), _line(entry))
     return 0
 
 
@@ -86,7 +86,7 @@ def _limits(given: list[str]) -> dict[str, float]:
     return values
 
 
-def _shown(entry: ApiKey) -> dict[str, Any]:
+def _public_fields(entry: ApiKey) -> dict[str, Any]:
     """An entry without its hash."""
     return {
         "id": entry.id,

@@ -1,4 +1,4 @@
-"""live: a small client of live sessions that flies around a head and keeps the film as it was streamed."""
+"""live: a small client of live sessions that orbits a head and writes the stream to a file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def register(subparsers: Subparsers) -> None:
 def live(args: argparse.Namespace) -> int:
     """``headlift live``."""
     with open_client(args) as client:
-        figures, units = _fly(args, client)
-    size = write_live_film(units, Path(args.out), args.fps)
-    figures |= {"out": args.out, "film_bytes": size}
+        metrics, units = _stream_orbit(args, client)
+    size = remux(units, Path(args.out), args.fps)
+    metrics |= {"out": args.out, "film_bytes": size}
     text = "{frames} frames at {fps:.1f}/s, {p50_ms:.0f} ms each, {bytes_per_frame:.0f} bytes each: {out}"
-    emit(args, figures, text.format(**figures))
+    emit(args, metrics, text.format(**metrics))
     return 0
 
 
-def write_live_film(units: list[bytes], path: Path, fps: int) -> int:
+def remux(units: list[bytes], path: Path, fps: int) -> int:
     """Put access units (H.264, Annex B) into an MP4 file as they are; its size in bytes."""
     import av
 
@@ -59,14 +59,14 @@ def write_live_film(units: list[bytes], path: Path, fps: int) -> int:
         temporary.unlink(missing_ok=True)
 
 
-def _fly(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[bytes]]:
-    """Figures of the stream, and its access units."""
+def _stream_orbit(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """Metrics of the stream, and its access units."""
     import numpy as np
 
     from headlift.client import LiveRefused, LiveView, camera
 
     units: list[bytes] = []
-    waits: list[float] = []
+    latencies_ms: list[float] = []
     with (
         client.live(head=args.head, format="h264", width=args.size, height=args.size) as session,
         progress_bar(args, args.frames, Path(args.out).name, "frame") as bar,
@@ -74,19 +74,19 @@ def _fly(args: argparse.Namespace, client: Any) -> tuple[dict[str, Any], list[by
         begin, answers = time.perf_counter(), iter(session)
         while len(units) < args.frames:
             session.send_viewpoint(camera(yaw_deg=360.0 * len(units) / args.frames, pitch_deg=args.pitch))
-            # Only the answer to the newest question is asked for: nothing is dropped, and latency is seen as it is.
+            # One view is requested at a time: nothing is dropped, and latency is not hidden by a queue.
             answer = next(answers)
             if isinstance(answer, LiveRefused):
                 raise answer.error
             if isinstance(answer, LiveView):
                 units.append(answer.data)
-                waits.append(answer.latency_s * 1e3)
+                latencies_ms.append(answer.latency_s * 1e3)
                 bar.update()
-        taken = time.perf_counter() - begin
+        elapsed = time.perf_counter() - begin
     return {
         "frames": len(units),
-        "fps": len(units) / taken,
-        "p50_ms": float(np.percentile(waits, 50)),
-        "p95_ms": float(np.percentile(waits, 95)),
+        "fps": len(units) / elapsed,
+        "p50_ms": float(np.percentile(latencies_ms, 50)),
+        "p95_ms": float(np.percentile(latencies_ms, 95)),
         "bytes_per_frame": sum(map(len, units)) / len(units),
     }, units

@@ -23,8 +23,8 @@ CPU = Costs(
     step_s=0.037,
     call_s=0.0013,
 )
-# No cluster with GPUs has been measured. The figures are what the design aims for on an H200 (a floor of arithmetic
-# and memory traffic, times three to ten), for the paper's base network; host figures are ours on a CPU.
+# No cluster with GPUs has been measured. The numbers are what the design aims for on an H200 (a floor of arithmetic
+# and memory traffic, times three to ten), for the paper's base network; host numbers were measured on a CPU.
 GPU = Costs(
     where="ASSUMED for one H200, weights base: never measured",
     gpu=True,
@@ -58,7 +58,7 @@ def register(subparsers: Subparsers) -> None:
     costs.add_argument(
         "--gpu", nargs="+", type=Path, default=[], metavar="FILE", help="the same from a machine with one GPU"
     )
-    prices = parser.add_argument_group("prices (examples, nobody's offer)")
+    prices = parser.add_argument_group("prices (examples only)")
     for name, value in asdict(Prices()).items():
         kind = type(value) if not isinstance(value, float) else _amount
         prices.add_argument(f"--{name.replace('_', '-')}", type=kind, default=value, help=f"(default: {value})")
@@ -109,8 +109,8 @@ def _serve(costs: Costs, found: Mapping[str, Any]) -> dict[str, Any]:
         busiest: Mapping[str, float] = calls[kind][max(calls[kind], key=int)]
         return 1 / busiest["rps"] if costs.gpu and kind != "get" else busiest["cpu_ms"] / 1e3
 
-    told = {"call_s": seconds("get"), "view_s": seconds("render"), "portrait_s": seconds("create")}
-    return {name: value for name, value in told.items() if value is not None}
+    changes = {"call_s": seconds("get"), "view_s": seconds("render"), "portrait_s": seconds("create")}
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 def _portrait(costs: Costs, found: Mapping[str, Any]) -> dict[str, Any]:

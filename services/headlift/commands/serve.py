@@ -55,11 +55,11 @@ def register(subparsers: Subparsers) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """``headlift serve``: until SIGINT or SIGTERM, then drain."""
-    from headlift.serving.observing import observed
     from headlift.serving.runtimes import running
+    from headlift.serving.telemetry import run_telemetry
 
     settings = settings_of(args)
-    with observed(settings) as fetched, running(settings, args.config) as computing:
+    with run_telemetry(settings) as fetched, running(settings, args.config) as computing:
         if fetched is not None:
             say(args, f"metrics on http://{settings.metrics_host}:{fetched.port}/metrics")
         asyncio.run(_serve(settings, computing, fetched, as_json=args.json))

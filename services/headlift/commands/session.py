@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.json_format import MessageToDict
-from tqdm import tqdm
-
 from headlift.settings import Settings
-from headlift.v1 import head_pb2
 
 if TYPE_CHECKING:
-    from headlift.client import HeadliftClient
+    from tqdm import tqdm
 
-_CLEAR: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
+    from headlift.client import HeadliftClient
+    from headlift.v1 import head_pb2
+
+_NO_TLS: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
 _PATHS = ("data_dir", "weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
 _EDGE = ("tls_cert", "tls_key", "tls_client_ca", "auth", "keys_file", "server_ca")
 _RUNTIME = ("runtime", "topology", "ray_address")
 _WEB = ("web", "web_host", "web_port")
-_SEEING = ("metrics_port", "metrics_host", "log_format", "otlp_endpoint")
+_TELEMETRY = ("metrics_port", "metrics_host", "log_format", "otlp_endpoint")
 Command = Callable[[argparse.Namespace], int]
 Subparsers = Any  # argparse keeps the type of its subparsers to itself
 
@@ -52,7 +51,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
     """Settings from the environment and the command's options."""
-    names = ("server", "tenant", "data_dir", "weights", "host", "port", *_EDGE, *_RUNTIME, *_SEEING, *_WEB)
+    names = ("server", "tenant", "data_dir", "weights", "host", "port", *_EDGE, *_RUNTIME, *_TELEMETRY, *_WEB)
     given = {k: getattr(args, k) for k in names if getattr(args, k, None) is not None}
     return Settings.from_env(**_as_paths(given | overrides))
 
@@ -82,7 +81,7 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
     from headlift.serving.background import BackgroundServer
 
     with (
-        BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **_CLEAR)) as server,
+        BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **_NO_TLS)) as server,
         HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,
     ):
         yield client
@@ -90,7 +89,7 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """An interruption that is not lost: it raises at once, and again whenever the answer is called.
+    """Raises KeyboardInterrupt at once, and again whenever the function that it yields is called.
 
     Python swallows exceptions in destructors and callbacks; a KeyboardInterrupt that falls into one of these would
     leave a long command running to its end.
@@ -128,6 +127,8 @@ def say(args: argparse.Namespace, text: str) -> None:
 
 def progress_bar(args: argparse.Namespace, total: int, what: str, unit: str) -> tqdm[Any]:
     """A progress bar on stderr; silent with ``--json`` or where stderr is no terminal."""
+    from tqdm import tqdm
+
     disable = args.json or not sys.stderr.isatty()
     return tqdm(
         total=total, desc=what, unit=unit, unit_scale=unit == "B", file=sys.stderr, disable=disable, leave=False
@@ -136,6 +137,8 @@ def progress_bar(args: argparse.Namespace, total: int, what: str, unit: str) -> 
 
 def head_dict(head: head_pb2.Head) -> dict[str, Any]:
     """A head's record for machines, with the contract's field names."""
+    from google.protobuf.json_format import MessageToDict
+
     return MessageToDict(head, preserving_proto_field_name=True)
 
 

@@ -6,14 +6,14 @@ import argparse
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headlift.commands.session import Subparsers, add_command
 from headlift.errors import FormatError, InvalidInputError, StoreError
-from headlift.telemetry.reading import Change, Reading
+
+if TYPE_CHECKING:
+    from headlift.telemetry.scrape import Scrape, ScrapeDelta
 
 _URL = "http://127.0.0.1:9464/metrics"
 _BYTES_MAX = 16 << 20
@@ -27,33 +27,37 @@ def register(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = add_command(subparsers, "top", "watch a server: requests, stages, queues, caches, memory", top)
     parser.add_argument("--metrics", metavar="URL", default=_URL, help=f"metrics of the server (default: {_URL})")
-    parser.add_argument("--once", action="store_true", help="print the figures since the server's start, and end")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds between two looks (1)")
+    parser.add_argument("--once", action="store_true", help="print the metrics since the server's start, and end")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="S", help="seconds between two samples (default: 1)"
+    )
 
 
 def top(args: argparse.Namespace) -> int:
-    """``headlift top``: until Ctrl-C; with ``--json`` one object a look."""
+    """``headlift top``: until Ctrl-C; with ``--json`` one object a sample."""
+    from headlift.telemetry.scrape import ScrapeDelta
+
     if not args.interval >= 0.1:
         raise InvalidInputError(f"--interval is {args.interval}; it must be 0.1 seconds or more.")
     now = fetch(args.metrics)
     if args.once:
-        _print(args, Change(now.start, now))
+        _print(args, ScrapeDelta(now.start, now))
         return 0
     on_screen = not args.json and sys.stdout.isatty()
     sys.stdout.write(_ENTER if on_screen else "")
     try:
-        change = Change(now.start, now)
+        change = ScrapeDelta(now.start, now)
         while True:
             _draw(args, change) if on_screen else _print(args, change)
             time.sleep(args.interval)
-            change = Change(change.now, fetch(args.metrics))
+            change = ScrapeDelta(change.now, fetch(args.metrics))
     except KeyboardInterrupt:
         return 0
     finally:
         sys.stdout.write(_LEAVE if on_screen else "")
 
 
-def fetch(url: str) -> Reading:
+def fetch(url: str) -> Scrape:
     """The metrics at ``url``.
 
     Raises:
@@ -61,6 +65,10 @@ def fetch(url: str) -> Reading:
         StoreError: Nobody answers there.
         FormatError: What answers is something else.
     """
+    import urllib.request
+
+    from headlift.telemetry.scrape import Scrape
+
     if not url.startswith(("http://", "https://")):
         raise InvalidInputError(f"{url!r} is no address; write http://HOST:PORT/metrics.")
     try:
@@ -73,13 +81,13 @@ def fetch(url: str) -> Reading:
             reason="NO_METRICS",
         ) from None
     try:
-        return Reading.parse(data.decode(), time.time())
+        return Scrape.parse(data.decode(), time.time())
     except UnicodeDecodeError:
         raise FormatError(f"{url} answers with no text; is the address right?") from None
 
 
-def figures(change: Change) -> dict[str, Any]:
-    """All that is shown, for machines: rates a second, times in ms, None where nothing was measured."""
+def summarize(change: ScrapeDelta) -> dict[str, Any]:
+    """Everything that is printed, for machines: rates a second, times in ms, None where nothing was measured."""
     now = change.now
     return {
         "build": next(iter(now.labels("build_info")), {}),
@@ -99,28 +107,28 @@ def figures(change: Change) -> dict[str, Any]:
     }
 
 
-def text(shown: dict[str, Any]) -> str:
+def text(summary: dict[str, Any]) -> str:
     """The same for a person."""
-    build, memory, live = shown["build"], shown["memory"], shown["live"]
+    build, memory, live = summary["build"], summary["memory"], summary["live"]
     gpus = "".join(f"  {g['device']} {_bytes(g['used'])} of {_bytes(g['total'])}" for g in memory["gpus"])
-    failed = {reason: count for reason, count in shown["errors"].items() if count}
+    failed = {reason: count for reason, count in summary["errors"].items() if count}
     about = f"{build.get('config', '?')} {build.get('weights_hash', '')} {build.get('runtime', '')}"
     parts = [
-        f"headlift {build.get('version', '?')}  {about}  over {shown['seconds']:.1f} s",
+        f"headlift {build.get('version', '?')}  {about}  over {summary['seconds']:.1f} s",
         f"memory {_bytes(memory['resident_bytes'])}{gpus}",
         f"live {live['sessions']} sessions, {live['sent_s']:.1f} answers/s, {_bytes(live['bytes_s'])}/s, "
         f"{live['dropped_s']:.1f} dropped/s",
-        _table(("METHOD", "req/s", "err/s", "running", "p50 ms", "p95 ms"), shown["methods"]),
-        _table(("STAGE", "runs/s", "cached", "p50 ms", "p95 ms"), shown["stages"]),
-        _table(("QUEUE", "running", "waiting", "room", "refused/s", "p95 wait ms"), shown["queues"]),
-        _table(("STORE", "reads/s", "hit ratio", "corrupt", "read/s", "written/s", "skipped"), shown["caches"]),
+        _table(("METHOD", "req/s", "err/s", "running", "p50 ms", "p95 ms"), summary["methods"]),
+        _table(("STAGE", "runs/s", "cached", "p50 ms", "p95 ms"), summary["stages"]),
+        _table(("QUEUE", "running", "waiting", "capacity", "refused/s", "p95 wait ms"), summary["queues"]),
+        _table(("STORE", "reads/s", "hit ratio", "corrupt", "read/s", "written/s", "skipped"), summary["caches"]),
     ]
     if failed:
         parts.append("failed: " + ", ".join(f"{count:.0f} {reason}" for reason, count in failed.items()))
     return "\n".join(parts)
 
 
-def _method(change: Change, name: str) -> dict[str, Any]:
+def _method(change: ScrapeDelta, name: str) -> dict[str, Any]:
     asked, good = change.grown("requests_total", method=name), change.grown("requests_total", method=name, code="OK")
     return {
         "method": name,
@@ -131,7 +139,7 @@ def _method(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _stage(change: Change, name: str) -> dict[str, Any]:
+def _stage(change: ScrapeDelta, name: str) -> dict[str, Any]:
     count = change.grown("stage_seconds_count", stage=name)
     cached = change.grown("stage_seconds_count", stage=name, cached="true")
     return {
@@ -142,7 +150,7 @@ def _stage(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _queue(change: Change, name: str) -> dict[str, Any]:
+def _queue(change: ScrapeDelta, name: str) -> dict[str, Any]:
     now = change.now
     return {
         "pool": name,
@@ -154,7 +162,7 @@ def _queue(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _cache(change: Change, name: str) -> dict[str, Any]:
+def _cache(change: ScrapeDelta, name: str) -> dict[str, Any]:
     count = {o: change.grown("cache_reads_total", tier=name, outcome=o) for o in ("hit", "miss", "corrupt")}
     asked = count["hit"] + count["miss"]
     return {
@@ -168,7 +176,7 @@ def _cache(change: Change, name: str) -> dict[str, Any]:
     }
 
 
-def _live(change: Change) -> dict[str, Any]:
+def _live(change: ScrapeDelta) -> dict[str, Any]:
     return {
         "sessions": int(change.now.total("live_sessions")),
         "sent_s": change.rate("live_sent_total"),
@@ -177,12 +185,12 @@ def _live(change: Change) -> dict[str, Any]:
     }
 
 
-def _gpu(change: Change, name: str) -> dict[str, Any]:
+def _gpu(change: ScrapeDelta, name: str) -> dict[str, Any]:
     used = change.now.total("gpu_memory_used_bytes", device=name)
     return {"device": name, "used": used, "total": change.now.total("gpu_memory_total_bytes", device=name)}
 
 
-def _times(change: Change, name: str, **match: str) -> dict[str, float | None]:
+def _times(change: ScrapeDelta, name: str, **match: str) -> dict[str, float | None]:
     found = {f"p{round(q * 100)}_ms": change.quantile(q, name, **match) for q in (0.5, 0.95)}
     return {key: None if seconds is None else seconds * 1e3 for key, seconds in found.items()}
 
@@ -218,12 +226,12 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _print(args: argparse.Namespace, change: Change) -> None:
-    shown = figures(change)
-    print(json.dumps(shown) if args.json else text(shown), flush=True)
+def _print(args: argparse.Namespace, change: ScrapeDelta) -> None:
+    summary = summarize(change)
+    print(json.dumps(summary) if args.json else text(summary), flush=True)
 
 
-def _draw(args: argparse.Namespace, change: Change) -> None:
-    lines = f"{args.metrics}  (Ctrl-C ends it)\n{text(figures(change))}".split("\n")
+def _draw(args: argparse.Namespace, change: ScrapeDelta) -> None:
+    lines = f"{args.metrics}  (Ctrl-C ends it)\n{text(summarize(change))}".split("\n")
     sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW)
     sys.stdout.flush()

@@ -72,7 +72,7 @@ class Creator:
 
     async def create(self, request: pb.CreateHeadRequest) -> head_pb2.Head:
         """Answer a CreateHeadRequest; raises what the contract lists."""
-        progress.follow(request.request_id)
+        progress.bind(request.request_id)
         creation = await self._storing.run(
             lambda _: parse_creation(
                 request,
@@ -155,7 +155,7 @@ class Creator:
             durability=ordered.durability,
             name=name,
         )
-        metrics().heads_created.add()
+        metrics().heads_created.inc()
         return head
 
     def _forget(self, tenant: str, made: Reconstruction) -> None:

@@ -50,7 +50,7 @@ class LocalReconstructor:
             refine_steps=refine_steps,
             clock=watch,
             check=token.check,
-            on_step=lambda done, steps: progress.tell("refine", done / steps),
+            on_step=lambda done, steps: progress.report("refine", done / steps),
         )
         with watch.timing("pack"):
             packed = self.pack_head(made.gaussians)

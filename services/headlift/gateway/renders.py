@@ -19,10 +19,10 @@ from headlift.gateway.pipeline import Shots
 from headlift.gateway.workers import Workers
 from headlift.model.types import Cameras
 from headlift.render.pictures import Look
-from headlift.store.flight import POLL_S, Waiting
 from headlift.store.heads import HeadName, HeadStore, renders_prefix
 from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
+from headlift.store.single_flight import POLL_S, LeaseWaiter
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import picture_pb2
 
@@ -59,11 +59,11 @@ class RenderCache:
         return await self._shared.run((path, ""), "", lambda: self._once(name, path, render))
 
     async def _once(self, name: HeadName, path: str, render: Callable[[], Awaitable[Shots]]) -> Shots:
-        waiting = Waiting(self._leases, path)
+        waiter = LeaseWaiter(self._leases, path)
         shots: Shots | None = None
         try:
             while (shots := await self._recall(name, path)) is None:
-                if await self._storing.run(lambda _: waiting.is_ours()):
+                if await self._storing.run(lambda _: waiter.should_compute()):
                     break
                 await asyncio.sleep(POLL_S)
             if shots is not None:
@@ -72,7 +72,7 @@ class RenderCache:
             return shots
         finally:
             # Nobody waits for the keeping; the lease ends after it, so that whoever waits for that finds the pictures.
-            self._after(self._finish(name, path, shots, waiting))
+            self._after(self._finish(name, path, shots, waiter))
 
     async def _recall(self, name: HeadName, path: str) -> Shots | None:
         return await self._storing.run(lambda _: self._read(name, path))
@@ -85,10 +85,10 @@ class RenderCache:
         except StoreError:
             return None
 
-    async def _finish(self, name: HeadName, path: str, shots: Shots | None, waiting: Waiting) -> None:
+    async def _finish(self, name: HeadName, path: str, shots: Shots | None, waiter: LeaseWaiter) -> None:
         if shots is not None and not all(t.cached for t in shots.timings):
             await self._storing.run(lambda _: self._keep(name, path, shots))
-        await self._storing.run(lambda _: waiting.done())
+        await self._storing.run(lambda _: waiter.release())
 
     def _keep(self, name: HeadName, path: str, shots: Shots) -> None:
         if sum(map(len, shots.pictures)) > self._bytes_max or not self._keeps():

@@ -78,7 +78,7 @@ class HeadServicer:
         check_alive(context)
         name = validation.parse_name(request.name)
         await self._storing.run(lambda _: self._heads.delete(name))
-        metrics().heads_deleted.add()
+        metrics().heads_deleted.inc()
         return pb.DeleteHeadResponse()
 
     async def RenderHead(self, request: pb.RenderHeadRequest, context: CallContext) -> pb.RenderHeadResponse:

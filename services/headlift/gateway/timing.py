@@ -23,7 +23,7 @@ class Stopwatch:
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
         """Add the time inside the block to ``stage``; in a trace it is a span, and listeners hear of it."""
-        progress.tell(stage)
+        progress.report(stage)
         self.cached.discard(stage)
         begin = time.perf_counter()
         try:
@@ -53,4 +53,4 @@ def count_stages(timings: Iterable[head_pb2.StageTiming]) -> None:
     """Put the stages of one request into the metrics, wherever they ran; once per request."""
     seconds = metrics().stage_seconds
     for timing in timings:
-        seconds.see(timing.duration_ms / 1e3, stage=timing.stage, cached="true" if timing.cached else "false")
+        seconds.observe(timing.duration_ms / 1e3, stage=timing.stage, cached="true" if timing.cached else "false")

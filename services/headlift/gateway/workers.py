@@ -70,7 +70,7 @@ class Workers:
 
     def _timed(self, job: Callable[[StopToken], T], token: StopToken, asked: float) -> T:
         begin = time.perf_counter()
-        self._metrics.queue_wait_seconds.see(begin - asked, pool=self.name)
+        self._metrics.queue_wait_seconds.observe(begin - asked, pool=self.name)
         token.check()
         result = job(token)
         with self._lock:
@@ -82,7 +82,7 @@ class Workers:
         with self._lock:
             if self._admitted >= self._limit:
                 # Half the queue should have drained by then: late enough to help, early enough to keep threads busy.
-                self._metrics.queue_refusals.add(pool=self.name)
+                self._metrics.queue_refusals.inc(pool=self.name)
                 wait_s = self._mean_s * math.ceil(self._admitted / self._worker_count) / 2
                 raise OverloadedError(
                     f"{self._admitted} requests are being served or wait ({self.name}), which is the limit; try later.",

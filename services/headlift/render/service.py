@@ -13,7 +13,7 @@ from headlift.model.types import Cameras, Gaussians
 from headlift.render.messages import look_from_message
 from headlift.render.pictures import SIZE_MAX, SIZE_MIN, Look
 from headlift.render.stage import Render
-from headlift.store.memory import RecentHeads
+from headlift.store.recent_heads import RecentHeads
 from headlift.v1 import render_service_pb2 as pb
 
 NOT_HELD = "HEAD_NOT_HELD"

@@ -17,10 +17,10 @@ from headlift.preprocess.service import PreprocessAnswer, PreprocessServicer
 from headlift.render.messages import look_from_message
 from headlift.render.pictures import pack
 from headlift.render.service import RenderAnswer, RenderServicer
-from headlift.serving.edge.served import ServedService
+from headlift.serving.edge.services import ServedService
 from headlift.serving.network import LocalStages, unpack_head
 from headlift.sharpen.service import SharpenAnswer, SharpenServicer
-from headlift.store.memory import RecentHeads
+from headlift.store.recent_heads import RecentHeads
 from headlift.v1 import (
     decode_service_pb2,
     decode_service_pb2_grpc,

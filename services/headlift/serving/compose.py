@@ -18,11 +18,11 @@ from headlift.gateway.reconstruct import Reconstructor
 from headlift.gateway.service import HeadServicer
 from headlift.gateway.workers import Workers
 from headlift.serving.answers import StageAnswers, local_answers, stage_services
-from headlift.serving.edge.served import ServedService, batch_services, edit_service
+from headlift.serving.edge.services import ServedService, batch_services, edit_service
 from headlift.serving.editing import compose_edits
 from headlift.serving.network import load_stages, unpack_head
-from headlift.serving.observing import note_build
-from headlift.serving.stores import Housekeeping, Stores, open_renders, open_stores
+from headlift.serving.stores import Stores, SweepThread, open_renders, open_stores
+from headlift.serving.telemetry import set_build_info
 from headlift.settings import Settings
 from headlift.store.blobs import BlobStore
 from headlift.store.heads import HeadStore
@@ -116,7 +116,7 @@ def compose(settings: Settings, blobs: BlobStore | None = None, computing: Compu
     """
     runtime = "embedded" if computing is None else "ray"
     computing = computing or compute_here(settings)
-    note_build(computing.network, runtime)
+    set_build_info(computing.network, runtime)
     stores = open_stores(settings) if blobs is None else Stores(blobs)
     store = SealedStore(stores.blobs)
     cache = StageCache(store, enabled=settings.cache_stages, leases=stores.leases, keeps=computing.settled)
@@ -153,11 +153,11 @@ def compose(settings: Settings, blobs: BlobStore | None = None, computing: Compu
     further = stage_services(computing.answers, creating, rendering) if settings.stage_services else ()
     batch_limits = BatchLimits(settings.batch_in_flight, settings.batch_operations, settings.picture_bytes_max)
     batches = Batches(creator, OperationStore(store), storing, batch_limits, stores.leases)
-    house = Housekeeping(stores, store, heads, settings)
-    house.start()
+    sweeper = SweepThread(stores, store, heads, settings)
+    sweeper.start()
 
     def close() -> None:
-        house.close()
+        sweeper.close()
         editing.close()
         pipeline.close()
         storing.close()

@@ -15,11 +15,10 @@ from grpc_reflection.v1alpha import reflection
 
 from headlift.errors import StoreError
 from headlift.serving.compose import Service, compose
-from headlift.serving.edge.callers import Caller
+from headlift.serving.edge.auth import Caller
 from headlift.serving.edge.compose import compose_edge, credentials, server_options
-from headlift.serving.edge.edge import Finished
-from headlift.serving.edge.served import ServedService, head_service
-from headlift.serving.guard import Guard
+from headlift.serving.edge.interceptor import AuthInterceptor, FinishedCall
+from headlift.serving.edge.services import ServedService, head_service
 from headlift.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class EmbeddedServer:
         service: Service | None = None,
         *,
         further: Sequence[ServedService] = (),
-        observers: Sequence[Callable[[Finished], None]] = (),
+        observers: Sequence[Callable[[FinishedCall], None]] = (),
         private_socket: Path | None = None,
     ) -> None:
         """Nothing is opened or read yet.
@@ -56,7 +55,7 @@ class EmbeddedServer:
             settings: As a whole.
             service: Replaces what ``settings`` would compose; the server closes it in the end.
             further: gRPC services besides HeadService.
-            observers: Told of every call that has ended; see Edge.
+            observers: Called with every call that has ended; see EdgePolicy.
             private_socket: Listen at this Unix socket too, in the clear: for other faces of this process, which pass
                 the edge like everybody else.
         """
@@ -75,7 +74,7 @@ class EmbeddedServer:
 
     def caller(self, metadata: Mapping[str, str]) -> Caller | None:
         """Whose the credentials in ``metadata`` are; None where nobody is asked. UnauthenticatedError: nobody's."""
-        return self._edge.access.caller(metadata)
+        return self._policy.authenticator.authenticate(metadata)
 
     async def __aenter__(self) -> Self:
         """Load, listen, warm up; health says SERVING when this returns.
@@ -86,8 +85,10 @@ class EmbeddedServer:
             StoreError: The port is taken, or the store cannot be opened.
             BackendUnavailableError: The device does not exist here.
         """
-        self._edge = compose_edge(self.settings, self._count_heads, self._observers, self.draining)
-        self._server = grpc.aio.server(interceptors=[Guard(self._edge)], options=server_options(self.settings))
+        self._policy = compose_edge(self.settings, self._count_heads, self._observers, self.draining)
+        self._server = grpc.aio.server(
+            interceptors=[AuthInterceptor(self._policy)], options=server_options(self.settings)
+        )
         self.port = self._listen()  # before the network is loaded: a port that is taken shows at once
         given = self._given
         self.service = given if given is not None else await asyncio.to_thread(compose, self.settings)
@@ -100,7 +101,7 @@ class EmbeddedServer:
             await self.__aexit__(None, None, None)
             raise
         if self.service.batches is not None:
-            self.service.batches.allowed = self._edge.quotas.making_one
+            self.service.batches.allowed = self._policy.quotas.making_one
             self.service.batches.start()
         await self._set_health(_SERVING)
         _log.info("serving on %s with %s", self.address, self.service.about)
@@ -115,7 +116,7 @@ class EmbeddedServer:
         await self._server.stop(self.settings.drain_s)
         if self.service.batches is not None:
             await self.service.batches.close()
-        await self._edge.quotas.close()
+        await self._policy.quotas.close()
         await asyncio.to_thread(self.service.close)
 
     async def wait(self) -> None:

@@ -39,13 +39,13 @@ from headlift.gateway.context import StopToken
 from headlift.gateway.pipeline import Network
 from headlift.serving.compose import Computing
 from headlift.serving.deployments import APP, TOPOLOGIES, AppConfig, options_of, parse_app, where
-from headlift.serving.observing import observe_replica
 from headlift.serving.ray_metrics import RayMetrics
 from headlift.serving.remote.calls import Reply, opened
 from headlift.serving.remote.known import KnownNetwork
 from headlift.serving.remote.replica import TOGETHER, StageReplica
 from headlift.serving.remote.stages import RemoteDrawer, remote_answers, remote_look, remote_reconstruct
 from headlift.serving.remote.transport import by_value
+from headlift.serving.telemetry import trace_replica
 from headlift.settings import Settings, no_telemetry
 from headlift.telemetry.metrics import metrics
 from headlift.telemetry.tracing import inject
@@ -78,7 +78,7 @@ class Replica(StageReplica):
             # Ray gives a fraction of a core one thread; what no file bounds may use all there are.
             cpus = _untyped(ray.get_runtime_context()).get_assigned_resources().get("CPU", 0.0)
             chosen = Settings.from_mapping({**settings, "threads": int(cpus) or len(os.sched_getaffinity(0))})
-        observe_replica(chosen)
+        trace_replica(chosen)
         metrics().listeners.append(RayMetrics())
         super().__init__(stages, chosen, threads)
         self._batch_max = 1
@@ -178,7 +178,7 @@ class HandleCall:
             return self._ask(handle, request, token)
         except StageUnavailableError:
             _log.warning("a replica of %s went away; asking again", self._stage)
-            metrics().replica_retries.add(stage=self._stage)
+            metrics().replica_retries.inc(stage=self._stage)
             return self._ask(handle, request, token)
 
     def _ask(self, handle: DeploymentHandle[Any], request: bytes, token: StopToken) -> bytes:

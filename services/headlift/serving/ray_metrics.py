@@ -1,4 +1,4 @@
-"""The metrics of a replica in Ray's own, which its agents on every node expose: replicas come and go, ports do not."""
+"""A replica's metrics in Ray's own: its agents expose them on a fixed port of each node, wherever replicas run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class RayMetrics:
     """A listener of ``Metrics`` that repeats every change to Ray; there the names begin with ``ray_``."""
 
     def __init__(self) -> None:
-        self._made: dict[str, _Metric] = {}
+        self._metrics: dict[str, _Metric] = {}
 
-    def __call__(self, described: Description, values: tuple[str, ...], amount: float) -> None:
+    def __call__(self, description: Description, values: tuple[str, ...], amount: float) -> None:
         """See Listener."""
-        metric = self._made.get(described.name) or self._make(described)
-        tags = dict(zip(described.labels, values, strict=True))
+        metric = self._metrics.get(description.name) or self._register(description)
+        tags = dict(zip(description.labels, values, strict=True))
         if isinstance(metric, Counter):
             if amount > 0:  # Ray refuses 0
                 metric.inc(amount, tags)
@@ -27,13 +27,13 @@ class RayMetrics:
         else:
             metric.observe(amount, tags)
 
-    def _make(self, described: Description) -> _Metric:
-        name, about, labels = described.name, described.about, described.labels
-        made: _Metric
-        if described.kind == "counter":
-            made = Counter(name, about, labels)
-        elif described.kind == "gauge":
-            made = Gauge(name, about, labels)
+    def _register(self, description: Description) -> _Metric:
+        name, about, labels = description.name, description.about, description.labels
+        metric: _Metric
+        if description.kind == "counter":
+            metric = Counter(name, about, labels)
+        elif description.kind == "gauge":
+            metric = Gauge(name, about, labels)
         else:
-            made = Histogram(name, about, list(described.buckets), labels)
-        return self._made.setdefault(name, made)
+            metric = Histogram(name, about, list(description.buckets), labels)
+        return self._metrics.setdefault(name, metric)

@@ -1,4 +1,4 @@
-"""Opens the stores that Settings name: files or S3, with Redis in front where there is one; and keeps house in them."""
+"""Opens the stores that Settings name (files or S3, with Redis in front where there is one), and sweeps them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from headlift.gateway.renders import RenderCache
 from headlift.gateway.workers import Workers
 from headlift.settings import Settings
 from headlift.store import redis, s3_client
-from headlift.store.blobs import BlobStore, Seen, unseen
-from headlift.store.breaker import Breaker, Changed
+from headlift.store.blobs import BlobStore, OnAccess, ignore_access
+from headlift.store.breaker import Breaker, BreakerStore, OnChange
 from headlift.store.files import FileStore
-from headlift.store.guarded import GuardedStore
 from headlift.store.heads import HeadStore
-from headlift.store.leases import GuardedLeases, Leases, RedisLeases
-from headlift.store.retention import Keep, Retention, Sweeper, read_retention
+from headlift.store.leases import Leases
+from headlift.store.retention import Retention, RetentionRule, Sweeper, read_retention
 from headlift.store.s3 import S3Store
 from headlift.store.sealed import SealedStore
 from headlift.store.tiered import TieredStore
@@ -30,7 +29,7 @@ from headlift.telemetry.metrics import metrics
 _log = logging.getLogger(__name__)
 _S3_FAILURES = 3  # in a row before S3 is skipped: its client has already tried each request twice
 _SWEEP = "sweep"
-_PATIENCE_S = 5.0
+_JOIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,61 +39,64 @@ class Stores:
     Attributes:
         blobs: Where everything is kept.
         hot: The hot tier alone, for what is not worth more; None where there is none.
-        leases: Decide between processes; None where there is but one.
-        make_good: Brings the hot tier up to date with deletions that it missed.
-        close: Lets go of connections and ends threads.
+        leases: Decide between processes; None without Redis.
+        replay_tombstones: Deletes from the hot tier what was deleted while it was out.
+        close: Closes connections and ends threads.
     """
 
     blobs: BlobStore
     hot: BlobStore | None = None
     leases: Leases | None = None
-    make_good: Callable[[], None] = lambda: None
+    replay_tombstones: Callable[[], None] = lambda: None
     close: Callable[[], None] = lambda: None
 
 
-def count_seen(tier: str, kind: str, outcome: str, size_bytes: int) -> None:
-    """Count a read or a write in the metrics of this process."""
+def count_access(tier: str, kind: str, outcome: str, size_bytes: int) -> None:
+    """Count a read or a write in this process's metrics."""
     counts = metrics()
     if outcome == "written":
-        counts.blob_written_bytes.add(size_bytes, tier=tier)
+        counts.blob_written_bytes.inc(size_bytes, tier=tier)
         return
-    counts.cache_reads.add(tier=tier, stage=kind, outcome=outcome)
+    counts.cache_reads.inc(tier=tier, stage=kind, outcome=outcome)
     if outcome == "hit":
-        counts.blob_read_bytes.add(size_bytes, tier=tier)
+        counts.blob_read_bytes.inc(size_bytes, tier=tier)
 
 
-def note_breaker(tier: str, is_open: bool) -> None:
+def set_breaker_gauge(tier: str, is_open: bool) -> None:
     """Show in the metrics of this process whether a tier is skipped."""
     metrics().breaker_open.set(float(is_open), tier=tier)
 
 
-def open_stores(settings: Settings, *, seen: Seen = count_seen, changed: Changed = note_breaker) -> Stores:
+def open_stores(
+    settings: Settings, *, on_access: OnAccess = count_access, on_change: OnChange = set_breaker_gauge
+) -> Stores:
     """Open what ``settings`` name. A Redis that does not answer is waited for in the background.
 
     Args:
         settings: Which stores, and their limits.
-        seen: Hears of every read and write: tier, kind of blob, outcome, bytes.
-        changed: Hears of every breaker that opens (True) or closes: tier, and which.
+        on_access: Called on every read and write: tier, kind of blob, outcome, bytes.
+        on_change: Called when a breaker opens (True) or closes: tier, and which.
 
     Raises:
         InvalidInputError: A setting is missing or contradicts another.
         StoreError: The durable store cannot be used.
     """
     single = not settings.redis_url
-    durable, close = _open_durable(settings, seen if single else unseen, changed)
+    durable, close = _open_durable(settings, on_access if single else ignore_access, on_change)
     if single:
         return Stores(durable, close=close)
     client = redis.connect(settings.redis_url, settings.redis_timeout_ms / 1000)
     limits = redis.HotLimits(settings.hot_bytes, settings.hot_tenant_bytes, settings.hot_hours * 3600)
     hot = redis.RedisStore(client, limits)
-    tiers = TieredStore(hot, durable, breaker=partial(Breaker, changed=changed), seen=seen)
-    leases = GuardedLeases(RedisLeases(client), tiers.breaker)
+    tiers = TieredStore(hot, durable, breaker=partial(Breaker, on_change=on_change), on_access=on_access)
+    leases = Leases(client, tiers.breaker)
 
     def close_all() -> None:
         tiers.close()
         close()
 
-    return Stores(tiers, GuardedStore(hot, tiers.breaker, seen=seen), leases, tiers.make_good, close_all)
+    alone = BreakerStore(hot, tiers.breaker, on_access=on_access)
+    return Stores(tiers, alone, leases, tiers.replay_tombstones, close_all)
 
 
 def open_blobs(settings: Settings) -> BlobStore:
@@ -135,13 +137,13 @@ def open_retention(settings: Settings) -> Retention:
     Raises:
         InvalidInputError: The file with the tenants' own rules cannot be read.
     """
-    default = Keep(settings.derived_days, settings.heads_days)
+    default = RetentionRule(settings.derived_days, settings.heads_days)
     tenants = read_retention(settings.retention_file, default) if settings.retention_file else {}
     return Retention(default, tenants, settings.request_id_hours * 3600)
 
 
-class Housekeeping:
-    """A thread that sweeps now and then; of several processes one at a time."""
+class SweepThread:
+    """Sweeps the stores every ``sweep_minutes``; of several processes one at a time."""
 
     def __init__(self, stores: Stores, sealed: SealedStore, heads: HeadStore, settings: Settings) -> None:
         self._stores = stores
@@ -149,35 +151,35 @@ class Housekeeping:
         self._sweeper = Sweeper(sealed, heads, open_retention(settings))
         self._every_s = settings.sweep_minutes * 60
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
         """Remove what a crash left behind; what is too old goes for the first time after one interval."""
         self._thread.start()
 
     def close(self) -> None:
-        """End; a round that is under way may take a few seconds more, and is then left to itself."""
+        """Stop; a sweep that is under way gets a few seconds to end."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
+            self._thread.join(_JOIN_S)
 
-    def keep_house(self) -> int:
-        """One round; how many things were removed. Does nothing while another process is at it."""
+    def sweep_once(self) -> int:
+        """Sweep now; how many heads and blobs were removed. Does nothing while another process sweeps."""
         leases = self._stores.leases
-        lease = leases.take(_SWEEP) if leases else None
+        lease = leases.acquire(_SWEEP) if leases else None
         if leases and lease is None:
             return 0
         try:
-            self._stores.make_good()
+            self._stores.replay_tombstones()
             return self._sweeper.sweep()
         finally:
             if leases and lease:
-                leases.give_back(lease)
+                leases.release(lease)
 
     def _run(self) -> None:
         self._try(self._heads.sweep)
         while not self._ended.wait(self._every_s):
-            self._try(self.keep_house)
+            self._try(self.sweep_once)
 
     def _try(self, sweep: Callable[[], int]) -> None:
         try:
@@ -186,9 +188,9 @@ class Housekeeping:
             _log.warning("the store was not swept: %s", error.message)
 
 
-def _open_durable(settings: Settings, seen: Seen, changed: Changed) -> tuple[BlobStore, Callable[[], None]]:
+def _open_durable(settings: Settings, on_access: OnAccess, on_change: OnChange) -> tuple[BlobStore, Callable[[], None]]:
     if not settings.s3_bucket:
-        return FileStore(settings.data_dir.expanduser(), seen=seen), lambda: None
+        return FileStore(settings.data_dir.expanduser(), on_access=on_access), lambda: None
     client = s3_client.connect(
         settings.s3_endpoint,
         settings.s3_access_key,
@@ -201,8 +203,8 @@ def _open_durable(settings: Settings, seen: Seen, changed: Changed) -> tuple[Blo
     rules = [open_retention(settings).default, *open_retention(settings).tenants.values()]
     days = [rule.derived_days for rule in rules]
     store.set_lifecycle(max(days) if all(days) else 0.0)
-    breaker = Breaker("durable", store.probe, failures_max=_S3_FAILURES, changed=changed)
-    return GuardedStore(store, breaker, seen=seen), breaker.close
+    breaker = Breaker("durable", store.probe, failures_max=_S3_FAILURES, on_change=on_change)
+    return BreakerStore(store, breaker, on_access=on_access), breaker.close
 
 
 def _encryption(settings: Settings) -> Sse | None:

@@ -1,4 +1,4 @@
-"""What a blob store is: the verbs that files, Redis, S3 and the tiers over them all offer."""
+"""The interface of blob stores: files, Redis, S3, and the tiers over them."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, key: str) -> bool:
-        """Forget a blob; whether there was one."""
+        """Delete a blob; whether there was one."""
         ...
 
     def delete_all(self, prefix: str) -> int:
-        """Forget every blob below ``prefix``; how many there were."""
+        """Delete every blob below ``prefix``; how many there were."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -72,13 +72,13 @@ class BlobStore(Protocol):
         ...
 
 
-# Hears of every read and write: tier ("hot" or "durable"), kind of blob, what came of it ("hit", "miss", "corrupt",
+# Called on every read and write: tier ("hot" or "durable"), kind of blob, outcome ("hit", "miss", "corrupt",
 # "written"), and bytes.
-Seen = Callable[[str, str, str, int], None]
+OnAccess = Callable[[str, str, str, int], None]
 
 
-def unseen(tier: str, kind: str, outcome: str, size_bytes: int) -> None:
-    """Nobody wants to know."""
+def ignore_access(tier: str, kind: str, outcome: str, size_bytes: int) -> None:
+    """Do nothing: the default hook."""
 
 
 def check_key(key: str) -> str:
@@ -95,7 +95,7 @@ def check_key(key: str) -> str:
 
 
 def kind_of(key: str) -> str:
-    """What a blob is, for counters: the stage of a derived blob, the last segment of a head's, else its room.
+    """The kind of a blob, for counters: the stage of a derived blob, the last segment of a head's, else its folder.
 
     A small set of words, whatever the keys are.
     """

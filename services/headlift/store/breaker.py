@@ -1,4 +1,4 @@
-"""A breaker in front of a tier: what does not answer is asked once, then skipped, and tried again in the background."""
+"""Circuit breaker of a tier: one that does not answer is skipped, and tried again in the background."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from headlift.errors import StoreError
+from headlift.store.blobs import BlobStore, Durability, Entry, OnAccess, ignore_access, kind_of
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _OUTAGES = {"STORE_UNAVAILABLE", "STORE_REFUSED"}  # reasons of errors that say something about the whole tier
 
-# Hears of a tier whether its breaker is open.
-Changed = Callable[[str, bool], None]
+# Called with a tier, and whether its breaker is open now.
+OnChange = Callable[[str, bool], None]
 
 
-def unchanged(tier: str, is_open: bool) -> None:
-    """Nobody wants to know."""
+def ignore_change(tier: str, is_open: bool) -> None:
+    """Do nothing: the default hook."""
 
 
 class Breaker:
@@ -36,19 +37,19 @@ class Breaker:
         failures_max: int = 1,
         first_s: float = 0.25,
         longest_s: float = 2.0,
-        changed: Changed = unchanged,
+        on_change: OnChange = ignore_change,
     ) -> None:
-        """``revive`` must raise StoreError unless the tier may be used again; ``changed`` hears of open and closed."""
+        """``revive`` must raise StoreError unless the tier may be used again; ``on_change``: see OnChange."""
         self.tier = tier
         self._revive = revive
         self._failures_max = failures_max
         self._first_s, self._longest_s = first_s, longest_s
-        self._changed = changed
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._failures = 0
         self._open = self._trying = False
         self._ended = threading.Event()
-        changed(tier, False)
+        on_change(tier, False)
 
     @property
     def is_open(self) -> bool:
@@ -56,10 +57,10 @@ class Breaker:
         return self._open
 
     def run(self, ask: Callable[[], T]) -> T:
-        """What ``ask`` returns.
+        """Run ``ask``, and count its failures.
 
         Raises:
-            StoreError: The breaker is open, and nothing was asked; or ``ask`` raised it.
+            StoreError: The breaker is open, and ``ask`` was not run; or ``ask`` raised it.
         """
         if self._open:
             raise StoreError(f"The {self.tier} store does not answer; it is being tried again. Ask later.")
@@ -73,7 +74,7 @@ class Breaker:
         return result
 
     def iterate(self, ask: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """As ``run``, for what comes one by one."""
+        """As ``run``, for an iterator and each of its items."""
         items = self.run(ask)
         while True:
             try:
@@ -102,23 +103,23 @@ class Breaker:
             if self._open:
                 return
             starts, self._open, self._trying = not self._trying, True, True
-        self._changed(self.tier, True)
+        self._on_change(self.tier, True)
         if starts:
             threading.Thread(target=self._try_again, args=(wait_s,), name=f"{self.tier}-breaker", daemon=True).start()
 
     def _try_again(self, wait_s: float) -> None:
         while not self._ended.wait(wait_s):
             wait_s = min(max(2 * wait_s, self._first_s), self._longest_s)
-            if self._revived() and self._closed():
-                self._changed(self.tier, False)
+            if self._revived() and self._try_closing():
+                self._on_change(self.tier, False)
                 _log.warning("the %s store is used again", self.tier)
                 return
 
-    def _closed(self) -> bool:
-        """Close, and whether it stayed so."""
+    def _try_closing(self) -> bool:
+        """Close; whether it stayed so."""
         with self._lock:
             self._failures, self._open = 0, False
-        # Once more: whoever still saw it open, after the trial had begun, may have left something for it to do.
+        # Once more: a writer that saw it open after the trial had begun may have left a tombstone or a stale key.
         alive = self._revived()
         with self._lock:
             self._open = self._open or not alive
@@ -134,3 +135,48 @@ class Breaker:
             _log.exception("trying the %s store failed in a way that was not foreseen", self.tier)
             return False
         return True
+
+
+class BreakerStore:
+    """A BlobStore that refuses at once, with StoreError, while its breaker is open."""
+
+    def __init__(self, inner: BlobStore, breaker: Breaker, *, on_access: OnAccess = ignore_access) -> None:
+        """``on_access``: see OnAccess; under a TieredStore leave that to it."""
+        self._inner, self._on_access = inner, on_access
+        self.breaker = breaker
+
+    def put(self, key: str, blob: bytes, *, durability: Durability = Durability.DURABLE) -> None:
+        """See BlobStore.put."""
+        self.breaker.run(lambda: self._inner.put(key, blob, durability=durability))
+        self._on_access(self.breaker.tier, kind_of(key), "written", len(blob))
+
+    def get(self, key: str) -> bytes | None:
+        """See BlobStore.get."""
+        blob = self.breaker.run(lambda: self._inner.get(key))
+        self._on_access(self.breaker.tier, kind_of(key), "miss" if blob is None else "hit", len(blob or b""))
+        return blob
+
+    def get_again(self, key: str, damaged: bytes) -> bytes | None:
+        """See BlobStore.get_again."""
+        self._on_access(self.breaker.tier, kind_of(key), "corrupt", len(damaged))
+        return self.breaker.run(lambda: self._inner.get_again(key, damaged))
+
+    def exists(self, key: str) -> bool:
+        """See BlobStore.exists."""
+        return self.breaker.run(lambda: self._inner.exists(key))
+
+    def delete(self, key: str) -> bool:
+        """See BlobStore.delete."""
+        return self.breaker.run(lambda: self._inner.delete(key))
+
+    def delete_all(self, prefix: str) -> int:
+        """See BlobStore.delete_all."""
+        return self.breaker.run(lambda: self._inner.delete_all(prefix))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See BlobStore.list."""
+        return self.breaker.iterate(lambda: self._inner.list(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """See BlobStore.entries."""
+        return self.breaker.iterate(lambda: self._inner.entries(prefix))

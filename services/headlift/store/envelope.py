@@ -1,4 +1,4 @@
-"""The envelope around every stored blob: any changed byte is found before a blob is believed.
+"""The envelope around every stored blob, whose checksum finds any changed byte.
 
 Layout, little-endian, 56 bytes before the payload::
 
@@ -42,7 +42,7 @@ def unseal(blob: bytes, codec: str) -> bytes:
         raise CorruptBlobError(f"A blob of {len(blob)} bytes is shorter than its envelope of {HEADER_BYTES}.")
     header, digest = blob[: _HEADER.size], blob[_HEADER.size : HEADER_BYTES]
     payload = memoryview(blob)[HEADER_BYTES:]
-    # The digest comes first: no field may be believed, not even to name the fault, before it is checked.
+    # The digest first: until it matches, no field can be trusted, not even to name the fault.
     if _digest(header, payload) != digest:
         raise CorruptBlobError("A blob does not match its checksum.")
     magic, version, _, name, length = _HEADER.unpack(header)
@@ -58,7 +58,7 @@ def unseal(blob: bytes, codec: str) -> bytes:
 
 
 def is_whole(blob: bytes) -> bool:
-    """Whether a blob is some envelope as it was sealed, whatever it holds."""
+    """Whether a blob is an undamaged envelope of any codec."""
     if len(blob) < HEADER_BYTES or not blob.startswith(MAGIC):
         return False
     header, digest = blob[: _HEADER.size], blob[_HEADER.size : HEADER_BYTES]

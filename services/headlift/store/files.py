@@ -1,4 +1,4 @@
-"""Blobs as files: what the embedded server keeps its heads in.
+"""Blobs as files, for the embedded server.
 
 A blob is written beside its place and moved into it, so that a reader, another writer or a power cut never sees
 half of one.
@@ -15,24 +15,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headlift.errors import StoreError, StoreFullError
-from headlift.store.blobs import Durability, Entry, Seen, check_key, kind_of, unseen
+from headlift.store.blobs import Durability, Entry, OnAccess, check_key, ignore_access, kind_of
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = ".writing"  # a leading dot: no key can have this name
-_RETRIES = 8
-_ABANDONED_S = 3600.0
+_RETRIES = 8  # of a write whose folder is pruned meanwhile; each lost race needs another delete in the same folder
+_ABANDONED_S = 3600.0  # a blob takes seconds to write: what is older was left by a crash
 
 
 class FileStore:
     """A BlobStore in one directory; safe with many threads and processes at once."""
 
-    def __init__(self, root: Path, *, seen: Seen = unseen) -> None:
-        """Open, and make where it is missing. ``seen`` hears of reads; under a TieredStore leave that to it.
+    def __init__(self, root: Path, *, on_access: OnAccess = ignore_access) -> None:
+        """Open, and make where it is missing. ``on_access``: see OnAccess; under a TieredStore leave that to it.
 
         Raises:
             StoreError: The directory cannot be made or written.
         """
-        self._root, self._seen = root, seen
+        self._root, self._on_access = root, on_access
         self._temporary = root / _TEMPORARY
         try:
             self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -53,7 +53,7 @@ class FileStore:
             self._move(temporary, path)
             temporary = None
             _sync_directory(path.parent)
-            self._seen("durable", kind_of(key), "written", len(blob))
+            self._on_access("durable", kind_of(key), "written", len(blob))
         except OSError as error:
             raise _failure("written", error) from error
         finally:
@@ -65,16 +65,16 @@ class FileStore:
         try:
             blob = self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            self._seen("durable", kind_of(key), "miss", 0)
+            self._on_access("durable", kind_of(key), "miss", 0)
             return None
         except OSError as error:
             raise _failure("read", error) from error
-        self._seen("durable", kind_of(key), "hit", len(blob))
+        self._on_access("durable", kind_of(key), "hit", len(blob))
         return blob
 
     def get_again(self, key: str, damaged: bytes) -> bytes | None:
         """See BlobStore.get_again: the disk is asked once more."""
-        self._seen("durable", kind_of(key), "corrupt", len(damaged))
+        self._on_access("durable", kind_of(key), "corrupt", len(damaged))
         blob = self.get(key)
         return blob if blob != damaged else None
 
@@ -109,7 +109,7 @@ class FileStore:
                 yield Entry(key, file.stat().st_mtime)
 
     def _sweep(self) -> None:
-        """Remove what a crash left half written; young files may be another process's."""
+        """Remove files that crashes left; young ones may be another process's."""
         for entry in os.scandir(self._temporary):
             with contextlib.suppress(FileNotFoundError):
                 if entry.stat().st_mtime < time.time() - _ABANDONED_S:
@@ -124,7 +124,7 @@ class FileStore:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary, path)
-            except (FileNotFoundError, FileExistsError):  # mkdir says the latter when the folder goes while it looks
+            except (FileNotFoundError, FileExistsError):  # mkdir raises the latter where the folder is pruned meanwhile
                 if attempt == _RETRIES - 1:
                     raise
             else:
@@ -167,7 +167,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _failure(verb: str, error: OSError) -> StoreError:
-    """An error for clients: what failed and the system's word for it, without paths."""
+    """An error for callers, without paths."""
     if error.errno in _FULL:
         return StoreFullError("The store has no space left; nothing was written. Delete heads or give it more space.")
     return StoreError(f"The store could not be {verb}: {os.strerror(error.errno or errno.EIO)}.")

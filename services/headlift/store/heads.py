@@ -1,7 +1,7 @@
-"""Heads in the store: records, Gaussians, and what hangs on them.
+"""Heads in the store: records, Gaussians, further parts and links.
 
 Below ``tenants/{tenant}/heads/{id}/`` lie ``gaussians``, further parts, ``links`` and ``record``, written in this
-order: a head exists when its record does, so a crash leaves nothing half made that anyone could see. Gaussians are
+order: a head exists when its record does, so a crash leaves no incomplete head. Gaussians are
 stored in the wire codec (1.07 MB and 67.8 dB for 65,536, ``facts/performance.md``), and what is served is always what
 the store holds: an answer does not depend on whether the head was still in memory.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from headlift.errors import CorruptBlobError, NotFoundError, StoreError
 from headlift.model.types import Gaussians
 from headlift.store.blobs import Durability
-from headlift.store.memory import RecentHeads
+from headlift.store.recent_heads import RecentHeads
 from headlift.store.requests import request_key
 from headlift.store.sealed import SealedStore
 from headlift.store.stages import StageKey, derived_prefix
@@ -43,7 +43,7 @@ class HeadName:
 
 
 class HeadStore:
-    """Every tenant's heads."""
+    """Heads of all tenants."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class HeadStore:
         self._clock = clock
 
     def new_name(self, tenant: str) -> HeadName:
-        """A name that no head has."""
+        """An unused name."""
         return HeadName(tenant, _new_id(self._clock()))
 
     def create(
@@ -80,12 +80,12 @@ class HeadStore:
 
         Args:
             tenant: Owner.
-            head: What is known about it.
+            head: Its record, as far as it is known.
             gaussians: The head itself, in the wire codec.
-            copy: Where the stage cache keeps the same bytes, to mend damage from.
-            portrait: Where the stage cache keeps the portrait that it was made of.
-            parts: What else belongs to it, by name; see ``part``.
-            request_id: The request that made it, to be forgotten with it.
+            copy: Where the stage cache keeps the same bytes, to mend damage with.
+            portrait: Where the stage cache keeps its portrait.
+            parts: Further payloads by name; see ``part``.
+            request_id: The request that made it, whose record is deleted with the head.
             durability: What is promised once this returns; a HOT head may vanish.
             name: As ``new_name`` gave it; a new one where it is None.
 
@@ -113,7 +113,7 @@ class HeadStore:
             record.stage_timings.add(stage="store", duration_ms=(time.perf_counter() - begin) * 1e3)
             self._store.put(f"{name}/{_RECORD}", record.SerializeToString(), "head", durability)
         except Exception:
-            with contextlib.suppress(StoreError):  # what stays has no record; sweep() finds it
+            with contextlib.suppress(StoreError):  # blobs that stay have no record: sweep() removes them
                 self._store.delete_all(str(name))
             raise
         self._recent.put(str(name), self._unpack(gaussians))
@@ -124,7 +124,7 @@ class HeadStore:
 
         Raises:
             NotFoundError: There is no such head.
-            CorruptBlobError: There was one.
+            CorruptBlobError: Its record is damaged.
         """
         payload = self._store.get(f"{name}/{_RECORD}", "head")
         if payload is None:
@@ -134,7 +134,7 @@ class HeadStore:
         return head_pb2.Head.FromString(payload)
 
     def part(self, name: HeadName, part: str) -> bytes | None:
-        """A further part of a head; None where it has none of this name. CorruptBlobError: it had one."""
+        """A further part of a head; None where it has none of this name. CorruptBlobError: it is damaged."""
         return self._store.get(f"{name}/{part}", part)
 
     def portrait_path(self, name: HeadName) -> str:
@@ -159,7 +159,7 @@ class HeadStore:
     def gaussians(self, name: HeadName) -> Gaussians:
         """A head, from memory where it is there. Raises as ``get``."""
         head = self._recent.get(str(name))
-        # The record is asked for even then: another process may have deleted the head.
+        # Even then the record must exist: another process may have deleted the head.
         if head is None or not self.exists(name):
             head = self._unpack(self.packed(name))
             self._recent.put(str(name), head)
@@ -190,9 +190,9 @@ class HeadStore:
         except CorruptBlobError:
             input_sha256 = ""
         links = self._links(name)
-        # The record goes first: from here on the head does not exist, whatever happens to the rest.
+        # The record goes first: without it the head does not exist, even if a crash leaves the rest.
         self._store.delete(f"{name}/{_RECORD}")
-        self._recent.forget(str(name))
+        self._recent.drop(str(name))
         if input_sha256:
             self._store.delete_all(derived_prefix(name.tenant, input_sha256))
         self._store.delete_all(renders_prefix(name))
@@ -205,9 +205,9 @@ class HeadStore:
         return self._store.exists(f"{name}/{_RECORD}")
 
     def sweep(self, older_than_s: float = 3600.0) -> int:
-        """Remove what crashes left of heads that never came to be; how many such heads there were.
+        """Delete blobs of heads without a record, which crashes left; how many such heads there were.
 
-        Younger ones than ``older_than_s`` are left alone: another process may be writing them.
+        Younger ones than ``older_than_s`` stay: another process may be writing them.
         """
         parts: dict[str, set[str]] = {}
         for key in self._store.list("tenants"):
@@ -221,7 +221,7 @@ class HeadStore:
         return len(lost)
 
     def _mend(self, name: HeadName) -> bytes | None:
-        """Take the stage cache's copy in place of a damaged blob."""
+        """Replace a damaged blob by the stage cache's copy."""
         copy = self._links(name).get("copy")
         payload = self._store.get_whole(copy, GAUSSIANS_CODEC) if copy else None
         if payload is not None:
@@ -241,12 +241,12 @@ class HeadStore:
 
 
 def renders_prefix(name: HeadName) -> str:
-    """Below this lie the pictures of a head that are kept."""
+    """Prefix of a head's cached pictures."""
     return f"tenants/{name.tenant}/renders/{name.head}"
 
 
 def created_ms(name: str) -> int:
-    """When a head was created, milliseconds since 1970, from its id; 0 where the id is not ours."""
+    """When a head was created, milliseconds since 1970, from its id; 0 for other ids."""
     stamp = name.rsplit("/", 1)[-1][1:13]
     return int(stamp, 16) if re.fullmatch("[0-9a-f]{12}", stamp) else 0
 

@@ -1,9 +1,9 @@
-"""Long-running operations in the store: what was asked for, how far it has come, and what came of each item.
+"""Long-running operations in the store: request, progress, and the result of each item.
 
 Below ``tenants/{tenant}/operations/{id}/`` lie ``record`` and ``digest``, and until the operation ends ``request``,
-``begun/NNNNN`` and ``items/NNNNN``, and ``cancel`` where that was asked for. ``system/operations/{tenant}.{id}`` stands
-for an operation that has not ended: it is written before the record and removed last, so that whoever starts a server
-finds everything that has to go on.
+``begun/NNNNN`` and ``items/NNNNN``, and ``cancel`` where that was asked for. ``system/operations/{tenant}.{id}`` marks
+an operation that has not ended: it is written before the record and removed last, so that a server that starts finds
+every operation to resume.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OperationName:
 
 
 class OperationStore:
-    """Every tenant's operations. Every method may raise StoreError."""
+    """Operations of all tenants. Every method may raise StoreError."""
 
     def __init__(self, store: SealedStore) -> None:
         self._store = store
@@ -44,14 +44,14 @@ class OperationStore:
         request: pb.BatchCreateHeadsRequest,
         body_sha256: str,
     ) -> None:
-        """Keep a new operation; from here on it will be done, whatever happens to this process."""
+        """Store a new operation; from here on some server will finish it, even if this process dies."""
         self._store.put(f"{name}/digest", body_sha256.encode(), "digest")
         self._store.put(f"{name}/request", request.SerializeToString(deterministic=True), "request")
         self._store.put(_pending(name), str(name).encode(), "name")
         self.put(name, operation)
 
     def put(self, name: OperationName, operation: operations_pb2.Operation) -> None:
-        """Keep how far an operation has come."""
+        """Store an operation's progress."""
         self._store.put(f"{name}/record", operation.SerializeToString(), "op")
 
     def get(self, name: OperationName) -> operations_pb2.Operation:
@@ -64,42 +64,42 @@ class OperationStore:
         return operations_pb2.Operation.FromString(payload)
 
     def request(self, name: OperationName) -> pb.BatchCreateHeadsRequest | None:
-        """What was asked for; None once the operation has ended."""
+        """The request; None once the operation has ended."""
         payload = self._store.get(f"{name}/request", "request")
         return None if payload is None else pb.BatchCreateHeadsRequest.FromString(payload)
 
     def body_sha256(self, name: OperationName) -> str:
-        """What ``begin`` was given."""
+        """The digest that ``begin`` was given."""
         return (self._store.get_whole(f"{name}/digest", "digest") or b"").decode()
 
     def begin_item(self, name: OperationName, index: int, attempt: int) -> None:
-        """Note that an item is in hand."""
+        """Store that an attempt at an item has begun."""
         self._store.put(f"{name}/begun/{index:05d}", str(attempt).encode(), "count")
 
     def begun(self, name: OperationName, index: int) -> int:
-        """How often an item was in hand."""
+        """How many attempts at an item have begun."""
         return int(self._store.get_whole(f"{name}/begun/{index:05d}", "count") or 0)
 
     def finish_item(self, name: OperationName, result: pb.BatchHeadResult) -> None:
-        """Keep what came of an item."""
+        """Store the result of an item."""
         self._store.put(f"{name}/items/{result.index:05d}", result.SerializeToString(), "result")
 
     def results(self, name: OperationName) -> dict[int, pb.BatchHeadResult]:
-        """What came of items so far, by index; of a damaged note the item is simply asked for again."""
+        """Results so far, by index; an item whose result is damaged is done again."""
         notes = (self._store.get_whole(key, "result") for key in list(self._store.list(f"{name}/items")))
         found = (pb.BatchHeadResult.FromString(note) for note in notes if note is not None)
         return {result.index: result for result in found}
 
     def ask_to_cancel(self, name: OperationName) -> None:
-        """Have whoever does the operation stop."""
+        """Ask the server that runs the operation to cancel it."""
         self._store.put(f"{name}/cancel", b"", "flag")
 
     def cancel_asked(self, name: OperationName) -> bool:
-        """Whether somebody wants it to stop."""
+        """Whether ``ask_to_cancel`` was called."""
         return self._store.exists(f"{name}/cancel")
 
     def end(self, name: OperationName, operation: operations_pb2.Operation) -> None:
-        """Keep how an operation ended, and forget its portraits and notes."""
+        """Store how an operation ended, and delete its request and its items' results."""
         self.put(name, operation)
         for part in ("items", "begun"):
             self._store.delete_all(f"{name}/{part}")
@@ -108,7 +108,7 @@ class OperationStore:
         self._store.delete(_pending(name))
 
     def delete(self, name: OperationName) -> None:
-        """Forget an operation that has ended; the heads that it made stay."""
+        """Delete an operation that has ended; the heads that it made stay."""
         self._store.delete(f"{name}/record")
         self._store.delete_all(str(name))
 

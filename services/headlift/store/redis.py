@@ -22,7 +22,7 @@ from headlift.errors import InvalidInputError, StoreError, StoreFullError
 from headlift.store import redis_scripts as scripts
 from headlift.store.blobs import Durability, Entry, check_key
 
-REFUSED = "STORE_REFUSED"  # the server is there, but does not let us: wrong keys, missing rights
+REFUSED = "STORE_REFUSED"  # the server answers, but refuses: wrong keys, missing rights
 _PAGE = 500
 
 
@@ -36,7 +36,7 @@ class HotLimits:
 
 
 class RedisStore:
-    """A BlobStore that forgets. Safe with many threads and processes at once."""
+    """A BlobStore whose blobs expire. Safe with many threads and processes at once."""
 
     def __init__(self, client: driver.Redis, limits: HotLimits | None = None) -> None:
         self._client = client
@@ -79,12 +79,12 @@ class RedisStore:
             try:
                 return bool(self._run(self._put, *arguments))
             except driver.exceptions.OutOfMemoryError:
-                # Redis' own bound is tighter than ours: what was not used for longest makes room, once.
+                # Redis' own maxmemory is below our bound: evict the least recently used, once.
                 self._run(self._shrink, 2 * len(blob))
             try:
                 return bool(self._run(self._put, *arguments))
             except driver.exceptions.OutOfMemoryError:
-                self.delete(key)  # the old blob must not be taken for the new one
+                self.delete(key)  # the old blob must not pass for the new one
                 raise
 
     def get(self, key: str) -> bytes | None:
@@ -134,18 +134,18 @@ class RedisStore:
         return self._pages(f"[{prefix}/", f"({prefix}0")  # "0" is the character after "/"
 
     def clear(self) -> None:
-        """Forget every blob of this store; other keys of the same Redis stay."""
+        """Delete every blob of this store; other keys of the same Redis stay."""
         with _as_store_error():
             for key in self._client.scan_iter(match=f"{scripts.NAMESPACE}*", count=1000):
                 self._client.unlink(key)
 
     def held_bytes(self, tenant: str = "*") -> int:
-        """Bytes of blobs that are kept for one tenant, or for all."""
+        """Bytes of blobs of one tenant, or of all."""
         with _as_store_error():
             return int(self._client.hget(f"{scripts.NAMESPACE}bytes", tenant) or 0)
 
     def probe(self) -> None:
-        """Whether the tier can be used, on a connection that was not there before.
+        """Check that the tier can be used, on a new connection.
 
         Raises:
             StoreError: It cannot; the message says why.
@@ -165,7 +165,7 @@ class RedisStore:
             )
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _pages(self, first: str, end: str) -> Iterator[Entry]:
@@ -196,7 +196,7 @@ def connect(url: str, timeout_s: float) -> driver.Redis:
             socket_connect_timeout=timeout_s,
             protocol=2,
             driver_info=None,
-            # What the server closed while it lay idle is made anew; a server that is slow is not waited for again.
+            # Retries a connection that the server closed while idle, but never a timeout: a slow server would cost two.
             retry=Retry(NoBackoff(), 1, supported_errors=(driver.ConnectionError,)),
         )
     except ValueError:
@@ -207,7 +207,7 @@ def connect(url: str, timeout_s: float) -> driver.Redis:
 
 @contextmanager
 def _as_store_error() -> Iterator[None]:
-    """What the client raises, in our words and without addresses."""
+    # Without the client's own words, which name addresses.
     try:
         yield
     except (driver.AuthenticationError, driver.exceptions.NoPermissionError, driver.exceptions.AuthorizationError) as e:

@@ -1,4 +1,4 @@
-"""What the hot tier does inside Redis, each script one atomic step.
+"""The hot tier's Lua scripts, each one atomic step.
 
 Below the namespace ``{headlift}:`` (one hash tag, so that a cluster keeps all of it in one slot) lie::
 
@@ -13,7 +13,7 @@ drops such a name when it meets it.
 """
 
 NAMESPACE = "{headlift}:"
-# How long a tombstone is remembered. A write that was begun longer ago is refused, so none can slip past one.
+# Life of a tombstone. Writes begun longer ago are refused, so that none outlives the tombstone that forbids it.
 WINDOW_US = 30_000_000
 
 _SHARED = """

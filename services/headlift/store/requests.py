@@ -1,4 +1,4 @@
-"""Which request made which head: the memory behind ``request_id``."""
+"""Log of answered requests: which ``request_id`` made which head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CODEC = "json"
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """What is remembered of a request that was answered."""
+    """A request that was answered."""
 
     body_sha256: str
     head_name: str
@@ -46,11 +46,11 @@ class RequestLog:
         head_name: str,
         durability: Durability = Durability.DURABLE,
     ) -> None:
-        """Remember an answer, as durably as the head that it names."""
+        """Store an answer, as durably as the head that it names."""
         record = {"body_sha256": body_sha256, "head_name": head_name, "time_s": self._clock()}
         self._store.put(request_key(tenant, request_id), json.dumps(record).encode(), _CODEC, durability)
 
 
 def request_key(tenant: str, request_id: str) -> str:
-    """Where a record lies; deleting the head that it names deletes it too."""
+    """Key of a record; deleting the head that it names deletes it too."""
     return f"tenants/{tenant}/requests/{request_id.lower()}"

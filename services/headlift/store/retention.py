@@ -1,4 +1,4 @@
-"""How long things are kept, tenant by tenant, and the sweep that removes what is older."""
+"""Retention: how long each tenant's heads and results are kept, and the sweep that removes older ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class Keep:
-    """How long one tenant's things are kept, days; 0 keeps them until they are deleted."""
+class RetentionRule:
+    """How long one tenant's heads and results are kept, days; 0 keeps them until they are deleted."""
 
     derived_days: float = 30.0  # what can be computed again, and operations that have ended
     heads_days: float = 0.0
@@ -36,18 +36,18 @@ class Keep:
 
 @dataclass(frozen=True)
 class Retention:
-    """What is kept how long."""
+    """The rules of all tenants."""
 
-    default: Keep = Keep()
-    tenants: Mapping[str, Keep] = field(default_factory=dict)
+    default: RetentionRule = RetentionRule()
+    tenants: Mapping[str, RetentionRule] = field(default_factory=dict)
     requests_s: float = _DAY_S
 
-    def of(self, tenant: str) -> Keep:
+    def of(self, tenant: str) -> RetentionRule:
         """The rule for one tenant."""
         return self.tenants.get(tenant, self.default)
 
 
-def read_retention(path: Path, default: Keep) -> dict[str, Keep]:
+def read_retention(path: Path, default: RetentionRule) -> dict[str, RetentionRule]:
     """Tenants' own rules: ``{"acme": {"derived_days": 1, "heads_days": 90}}``; what one leaves out is the default's.
 
     Raises:
@@ -57,7 +57,7 @@ def read_retention(path: Path, default: Keep) -> dict[str, Keep]:
         rules: Any = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"HEADLIFT_RETENTION_FILE cannot be read as JSON ({type(error).__name__}).") from error
-    known = {f.name for f in fields(Keep)}
+    known = {f.name for f in fields(RetentionRule)}
     if not isinstance(rules, dict) or not all(isinstance(r, dict) and r.keys() <= known for r in rules.values()):
         raise InvalidInputError(f"HEADLIFT_RETENTION_FILE must map tenants to any of {', '.join(sorted(known))}.")
     return {tenant: replace(default, **rule) for tenant, rule in rules.items()}
@@ -84,13 +84,13 @@ class Sweeper:
             except (StoreError, NotFoundError) as error:
                 _log.warning("%s could not be removed: %s", entry.key, error.message)
         if removed:
-            _log.info("%d things were kept as long as their tenants allow, and removed", removed)
+            _log.info("removed %d heads and blobs that were older than their tenants' rules allow", removed)
         return removed
 
     def _old(self) -> Iterator[Entry]:
         now = self._clock()
         for entry in self._store.entries("tenants"):
-            _, tenant, room, *rest = entry.key.split("/")
+            _, tenant, folder, *rest = entry.key.split("/")
             keep = self._retention.of(tenant)
             limit_s = {
                 "derived": keep.derived_days * _DAY_S,
@@ -98,22 +98,22 @@ class Sweeper:
                 "heads": keep.heads_days * _DAY_S if rest[-1] == "record" else 0.0,
                 "requests": self._retention.requests_s,
                 "operations": keep.derived_days * _DAY_S if rest[-1] == "record" else 0.0,
-            }.get(room, 0.0)
+            }.get(folder, 0.0)
             # A head's name says when it was made; a blob may have been written anew since, by mending.
-            made_s = created_ms(rest[0]) / 1000 if room == "heads" else 0.0
+            made_s = created_ms(rest[0]) / 1000 if folder == "heads" else 0.0
             written_s = made_s or entry.time_s
             if limit_s and now - written_s > limit_s:
                 yield entry
 
     def _remove(self, key: str) -> int:
-        _, tenant, room, *rest = key.split("/")
-        if room == "operations":
+        _, tenant, folder, *rest = key.split("/")
+        if folder == "operations":
             operations, name = OperationStore(self._store), OperationName(tenant, rest[0])
             if operations.is_pending(name):
                 return 0
             operations.delete(name)
             return 1
-        if room != "heads":
+        if folder != "heads":
             return int(self._store.delete(key))
         self._heads.delete(HeadName(tenant, rest[0]))
         return 1

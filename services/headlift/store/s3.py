@@ -133,10 +133,10 @@ class S3Store:
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See BlobStore.entries."""
         check_key(prefix)
-        rooms = ["derived"] if _DERIVED.match(prefix) else ["kept"]
+        folders = ["derived"] if _DERIVED.match(prefix) else ["kept"]
         if _ABOVE_DERIVED.fullmatch(prefix):
-            rooms = ["derived", "kept"]
-        return heapq.merge(*(self._room(room, prefix) for room in rooms), key=lambda entry: entry.key)
+            folders = ["derived", "kept"]
+        return heapq.merge(*(self._in_folder(folder, prefix) for folder in folders), key=lambda entry: entry.key)
 
     def probe(self) -> None:
         """Raise StoreError unless the bucket can be used."""
@@ -164,10 +164,10 @@ class S3Store:
             return False
         return True
 
-    def _room(self, room: str, prefix: str) -> Iterator[Entry]:
+    def _in_folder(self, folder: str, prefix: str) -> Iterator[Entry]:
         with as_store_error():
             for found in self._client.list_objects(
-                bucket_name=self._bucket, prefix=f"{room}/{prefix}/", recursive=True
+                bucket_name=self._bucket, prefix=f"{folder}/{prefix}/", recursive=True
             ):
                 assert found.object_name is not None
                 written = found.last_modified.timestamp() if found.last_modified else 0.0

@@ -1,4 +1,4 @@
-"""The S3 client as Headlift uses it: bounded waits, and errors in our words."""
+"""S3 client with bounded waits, and its errors as StoreErrors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from headlift.errors import InvalidInputError, NotFoundError, StoreError, StoreFullError
 
-REFUSED = "STORE_REFUSED"  # the server is there, but does not let us: wrong keys, missing rights
+REFUSED = "STORE_REFUSED"  # the server answers, but refuses: wrong keys, missing rights
 _NO_SERVER = "HEADLIFT_S3_ENDPOINT is no server; write http(s)://HOST:PORT."
 _CONNECT_S = 2.0
 _POOL = 32
@@ -60,7 +60,7 @@ def connect(endpoint: str, access_key: str, secret_key: str, region: str, timeou
 
 @contextmanager
 def as_store_error() -> Iterator[None]:
-    """What the S3 client and its transport raise, in our words and without addresses.
+    """Translate what the S3 client and its transport raise, without addresses.
 
     Raises:
         NotFoundError: There is no such object.

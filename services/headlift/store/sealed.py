@@ -1,14 +1,13 @@
-"""A blob store seen through the envelope: payloads in, payloads out, damage counted."""
+"""A blob store of payloads: sealed into envelopes when written, checked and mended when read."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 
 from headlift.errors import CorruptBlobError, StoreError
-from headlift.store.blobs import BlobStore, Durability, Entry, kind_of
+from headlift.store.blobs import BlobStore, Durability, kind_of
 from headlift.store.envelope import seal, unseal
 from headlift.telemetry.tracing import span
 
@@ -17,14 +16,19 @@ _ATTEMPTS = 3  # of reading one blob before its damage is believed
 
 
 class SealedStore:
-    """Seals what goes into a BlobStore and checks what comes out.
+    """Payloads in a BlobStore.
+
+    ``exists``, ``delete``, ``delete_all``, ``list`` and ``entries`` are the BlobStore's own.
 
     Attributes:
-        corrupt_count: Damaged blobs that were met so far.
+        blobs: The BlobStore.
+        corrupt_count: Damaged blobs that were found so far.
     """
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
+        self.exists, self.delete, self.delete_all = blobs.exists, blobs.delete, blobs.delete_all
+        self.list, self.entries = blobs.list, blobs.entries
         self.corrupt_count = 0
         self._lock = threading.Lock()
 
@@ -34,7 +38,7 @@ class SealedStore:
             self.blobs.put(key, seal(payload, codec), durability=durability)
 
     def get(self, key: str, codec: str) -> bytes | None:
-        """The payload, or None where there is none; damage is mended from any other copy that the store has.
+        """The payload, or None where there is none; a damaged blob is mended from any other copy that the store has.
 
         Raises:
             CorruptBlobError: The blob was damaged, and so was every other copy; it has been counted.
@@ -70,32 +74,12 @@ class SealedStore:
             self.blobs.delete(key)
             return None
 
-    def exists(self, key: str) -> bool:
-        """Whether there is a blob, damaged or not."""
-        return self.blobs.exists(key)
-
-    def delete(self, key: str) -> bool:
-        """Forget a blob; whether there was one."""
-        return self.blobs.delete(key)
-
-    def delete_all(self, prefix: str) -> int:
-        """Forget every blob below ``prefix``; how many there were."""
-        return self.blobs.delete_all(prefix)
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Every key below ``prefix``, in order."""
-        return self.blobs.list(prefix)
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """As ``list``, with the time of writing."""
-        return self.blobs.entries(prefix)
-
     def _count(self, key: str) -> None:
         with self._lock:
             self.corrupt_count += 1
         _log.error("damaged blob %s", key)
 
     def _mend(self, key: str, blob: bytes) -> None:
-        with contextlib.suppress(StoreError):  # the blob is good; whoever reads it next may mend it
+        with contextlib.suppress(StoreError):  # this read has succeeded; the next one may mend the blob
             self.blobs.put(key, blob)
             _log.warning("mended %s from another copy", key)

@@ -1,4 +1,4 @@
-"""What the stages computed, kept under a key that hashes all that it depends on.
+"""Cache of what stages computed, under a key that hashes all that it depends on.
 
 Everything made from one portrait lies below ``tenants/{tenant}/derived/{input_sha256}/``, so that deleting a head
 finds all of it.
@@ -15,9 +15,9 @@ from typing import Any, TypeVar, cast
 
 from headlift.errors import StoreError
 from headlift.store.blobs import Durability
-from headlift.store.flight import SingleFlight
 from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
+from headlift.store.single_flight import SingleFlight
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -42,12 +42,12 @@ class StageKey:
 
 
 def derived_prefix(tenant: str, input_sha256: str) -> str:
-    """Below this lies everything that was computed from one portrait."""
+    """Prefix of everything that was computed from one portrait."""
     return f"tenants/{tenant}/derived/{input_sha256}"
 
 
 class StageCache:
-    """A cache in the store; never the reason that a request fails."""
+    """A cache in the store; its failures never fail a request."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class StageCache:
         leases: Leases | None = None,
         keeps: Callable[[], bool] = lambda: True,
     ) -> None:
-        """With ``leases``, ``once`` holds across processes too; nothing is put while ``keeps`` says no."""
+        """With ``leases``, ``once`` holds across processes too; nothing is put while ``keeps`` is False."""
         self._store = store
         self._enabled, self._keeps = enabled, keeps
         self._flights: SingleFlight[Any] = SingleFlight(leases)
@@ -94,8 +94,8 @@ class StageCache:
     ) -> T:
         """What ``recall`` finds, or else ``compute`` makes and keeps: once for all who ask for ``key`` meanwhile.
 
-        ``check`` raises once nobody wants this caller's answer any more; the others go on without it. Without a
-        cache everybody computes.
+        ``check`` raises once this caller has gone; the others go on without it. Without a cache every caller
+        computes.
         """
         if not self._enabled:
             return compute()
@@ -103,7 +103,7 @@ class StageCache:
         return cast(T, self._flights.run(key.path(), recall, compute, check)) if found is None else found
 
     def forget(self, tenant: str, input_sha256: str) -> None:
-        """Remove everything that was computed from one portrait; what a dead store keeps, retention removes later."""
+        """Delete everything that was computed from one portrait; what an outage leaves, retention removes later."""
         try:
             self._store.delete_all(derived_prefix(tenant, input_sha256))
         except StoreError as error:

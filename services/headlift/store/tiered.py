@@ -4,8 +4,8 @@ Reads ask the hot tier first and leave there what they had to fetch. A write is 
 has it, and then goes to the hot tier too; a ``HOT`` write goes to the hot tier alone and may vanish (to the durable
 one where the hot tier is out). Nothing that the hot tier does or fails to do makes a request fail.
 
-A deletion that the hot tier could not hear of is written down in the durable tier and made good before the hot tier
-is used again, so that what was deleted while Redis was away does not come back with it.
+A deletion that could not reach the hot tier leaves a tombstone in the durable tier, which is replayed before the hot
+tier is used again, so that what was deleted while Redis was away does not come back with it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from headlift.errors import CorruptBlobError, StoreError
-from headlift.store.blobs import BlobStore, Durability, Entry, Seen, kind_of, unseen
+from headlift.store.blobs import BlobStore, Durability, Entry, OnAccess, ignore_access, kind_of
 from headlift.store.breaker import Breaker
 from headlift.store.envelope import is_whole, seal, unseal
 from headlift.store.redis import RedisStore
 
 _log = logging.getLogger(__name__)
-_FORGET, _FORGET_CODEC = "system/forget", "forget"
-_STALE_MAX = 10_000
+TOMBSTONES, _TOMBSTONE_CODEC = "system/forget", "forget"  # as they stand in stores: not to be renamed
+_STALE_MAX = 10_000  # keys, a megabyte or two; beyond, dropping the whole hot tier is cheaper than one by one
 
 
 class TieredStore:
@@ -38,14 +38,14 @@ class TieredStore:
         durable: BlobStore,
         *,
         breaker: Callable[[str, Callable[[], object]], Breaker] = Breaker,
-        seen: Seen = unseen,
+        on_access: OnAccess = ignore_access,
     ) -> None:
-        """``breaker`` makes the hot tier's; one for the durable tier is the caller's business (GuardedStore)."""
-        self._hot, self._durable, self._seen = hot, durable, seen
-        self._stale: set[str] = set()  # written while the hot tier was out: it may hold something older
+        """``breaker`` makes the hot tier's; the caller gives the durable tier its own (BreakerStore)."""
+        self._hot, self._durable, self._on_access = hot, durable, on_access
+        self._stale: set[str] = set()  # written while the hot tier was out, which may hold something older
         self._lock = threading.Lock()
         self.breaker = breaker("hot", self._revive)
-        # Also at the start something may have been deleted that this tier has not heard of.
+        # Other processes may have left tombstones.
         try:
             self.breaker.run(self._revive)
         except StoreError as error:
@@ -59,9 +59,9 @@ class TieredStore:
         if hot_alone and stamp is not None and self._put_hot(key, blob, stamp):
             return
         self._durable.put(key, blob)
-        self._seen("durable", kind_of(key), "written", len(blob))
+        self._on_access("durable", kind_of(key), "written", len(blob))
         if hot_alone or stamp is None or not self._put_hot(key, blob, stamp):
-            self._note_stale(key)
+            self._drop_or_note_stale(key)
 
     def get(self, key: str) -> bytes | None:
         """See BlobStore.get."""
@@ -69,11 +69,11 @@ class TieredStore:
         stamp = None
         with contextlib.suppress(StoreError):
             blob, stamp = self.breaker.run(lambda: self._hot.get_stamped(key))
-            self._seen("hot", kind, "miss" if blob is None else "hit", len(blob or b""))
+            self._on_access("hot", kind, "miss" if blob is None else "hit", len(blob or b""))
             if blob is not None:
                 return blob
         blob = self._durable.get(key)
-        self._seen("durable", kind, "miss" if blob is None else "hit", len(blob or b""))
+        self._on_access("durable", kind, "miss" if blob is None else "hit", len(blob or b""))
         if blob is not None and stamp is not None and is_whole(blob):
             self._put_hot(key, blob, stamp)
         return blob
@@ -84,9 +84,9 @@ class TieredStore:
         with contextlib.suppress(StoreError):
             again = self.breaker.run(lambda: self._hot.get(key))
         if again is None:
-            self._seen("durable", kind_of(key), "corrupt", len(damaged))
+            self._on_access("durable", kind_of(key), "corrupt", len(damaged))
             return self._durable.get_again(key, damaged)
-        self._seen("hot", kind_of(key), "corrupt", len(damaged))
+        self._on_access("hot", kind_of(key), "corrupt", len(damaged))
         if again != damaged:
             return again
         with contextlib.suppress(StoreError):
@@ -108,7 +108,7 @@ class TieredStore:
         try:
             return self.breaker.run(lambda: self._hot.delete(key)) or there
         except StoreError:
-            self._note_deleted(key)
+            self._leave_tombstone(key)
             return there
 
     def delete_all(self, prefix: str) -> int:
@@ -117,7 +117,7 @@ class TieredStore:
         try:
             return max(count, self.breaker.run(lambda: self._hot.delete_all(prefix)))
         except StoreError:
-            self._note_deleted(prefix)
+            self._leave_tombstone(prefix)
             return count
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -133,18 +133,18 @@ class TieredStore:
                 last = entry.key
                 yield entry
 
-    def make_good(self) -> None:
-        """Tell the hot tier of deletions that it could not hear of, in whichever process they happened.
+    def replay_tombstones(self) -> None:
+        """Delete from the hot tier what was deleted while it was out, in whichever process.
 
         Raises:
             StoreError: One of the tiers does not answer.
         """
-        for entry in list(self._durable.entries(_FORGET)):
+        for entry in list(self._durable.entries(TOMBSTONES)):
             blob = self._durable.get(entry.key)
             if blob is None:  # another process was faster
                 continue
             try:
-                prefix = unseal(blob, _FORGET_CODEC).decode()
+                prefix = unseal(blob, _TOMBSTONE_CODEC).decode()
             except CorruptBlobError:
                 self._hot.clear()
             else:
@@ -153,7 +153,7 @@ class TieredStore:
             self._durable.delete(entry.key)
 
     def close(self) -> None:
-        """End the breaker's trials and let go of the hot tier's connections."""
+        """End the breaker's trials and close the hot tier's connections."""
         self.breaker.close()
         self._hot.close()
 
@@ -165,7 +165,7 @@ class TieredStore:
     def _put_hot(self, key: str, blob: bytes, stamp: int) -> bool:
         with contextlib.suppress(StoreError):
             if self.breaker.run(lambda: self._hot.put_stamped(key, blob, stamp)):
-                self._seen("hot", kind_of(key), "written", len(blob))
+                self._on_access("hot", kind_of(key), "written", len(blob))
                 return True
         return False
 
@@ -173,7 +173,7 @@ class TieredStore:
         with contextlib.suppress(StoreError):
             yield from self.breaker.iterate(lambda: self._hot.entries(prefix))
 
-    def _note_stale(self, key: str) -> None:
+    def _drop_or_note_stale(self, key: str) -> None:
         """What the hot tier holds under ``key`` may be older than what was just written."""
         if not self.breaker.is_open:
             with contextlib.suppress(StoreError):
@@ -183,19 +183,19 @@ class TieredStore:
             if len(self._stale) <= _STALE_MAX:  # one more than that, and all of the hot tier is dropped
                 self._stale.add(key)
 
-    def _note_deleted(self, prefix: str) -> None:
-        """Survives this process: another one may be the first to see the hot tier again."""
-        key = f"{_FORGET}/{int(time.time() * 1000):013d}-{secrets.token_hex(6)}"
-        self._durable.put(key, seal(prefix.encode(), _FORGET_CODEC))
+    def _leave_tombstone(self, prefix: str) -> None:
+        # In the durable tier, since another process may be the first to reach the hot tier again.
+        key = f"{TOMBSTONES}/{int(time.time() * 1000):013d}-{secrets.token_hex(6)}"
+        self._durable.put(key, seal(prefix.encode(), _TOMBSTONE_CODEC))
 
     def _revive(self) -> None:
-        """Make good what the hot tier missed; raises StoreError unless it can be used now."""
+        """Bring the hot tier up to date; StoreError unless it can be used now."""
         self._hot.probe()
         with self._lock:
             stale, self._stale = self._stale, set()
         try:
             self._drop_stale(stale)
-            self.make_good()
+            self.replay_tombstones()
         except BaseException:
             with self._lock:
                 self._stale |= stale

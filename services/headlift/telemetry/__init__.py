@@ -1,1 +1,1 @@
-"""What can be seen of a running Headlift: metrics, traces and logs. Knows no stage, no gRPC and no Ray."""
+"""Metrics, traces and logs of a running server. Knows no stage, no gRPC and no Ray."""

@@ -1,4 +1,4 @@
-"""Metrics over HTTP, for Prometheus to fetch, and whether the server serves, for whoever runs containers."""
+"""HTTP for Prometheus (metrics) and for container runtimes (health)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 HEALTH_PATH = "/healthz"
 
 
-def exposed(shown: Metrics | None = None) -> bytes:
-    """The metrics in Prometheus' text format; those of this process where none are given."""
-    # Each would double what is stored, and nothing here asks when a counter began.
+def exposed(source: Metrics | None = None) -> bytes:
+    """``source``'s metrics (this process's) in Prometheus' text format."""
+    # `_created` series would double what Prometheus stores, and no dashboard reads them.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    return generate_latest((shown or metrics()).registry)
+    return generate_latest((source or metrics()).registry)
 
 
 class MetricsServer:
-    """A ``with`` block during which metrics can be fetched, at any path but one, from a thread of its own.
+    """A ``with`` block that serves metrics at every path but ``/healthz``, from a thread of its own.
 
-    ``/healthz`` answers 200 while ``serving``, else 503. It asks nobody for credentials and speaks no TLS, so that
-    probes need neither; let it listen where only the monitoring can reach it.
+    ``/healthz`` answers 200 while ``serving``, else 503. Without credentials or TLS, so that probes need neither; let
+    it listen where only the monitoring can reach it.
 
     Attributes:
         port: The port that was taken.
-        serving: What ``/healthz`` says; set by whoever serves.
+        serving: Whether ``/healthz`` answers 200; set by the server.
     """
 
     port: int
     serving: bool = False
 
-    def __init__(self, port: int, host: str = "127.0.0.1", shown: Metrics | None = None) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", source: Metrics | None = None) -> None:
         """Port 0 takes a free one."""
-        self._wanted, self._host = port, host
-        self._shown = shown
+        self._port, self._host = port, host
+        self._source = source
 
     def __enter__(self) -> Self:
         """Listen.
@@ -50,22 +50,22 @@ class MetricsServer:
             StoreError: The port is taken.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        registry = (self._shown or metrics()).registry
+        registry = (self._source or metrics()).registry
         try:
-            self._server, self._thread = start_http_server(self._wanted, self._host, registry)
+            self._server, self._thread = start_http_server(self._port, self._host, registry)
         except OSError:
             raise StoreError(
-                f"{self._host}:{self._wanted} cannot be listened on for metrics; choose another "
+                f"{self._host}:{self._port} cannot be listened on for metrics; choose another "
                 "HEADLIFT_METRICS_PORT (0: none).",
                 reason="PORT_TAKEN",
             ) from None
         self.port = int(self._server.server_port)
-        shows_metrics: Any = make_wsgi_app(registry)
+        metrics_app: Any = make_wsgi_app(registry)
 
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             if environ.get("PATH_INFO") == HEALTH_PATH:
                 return self._health(start)
-            return shows_metrics(environ, start)  # type: ignore[no-any-return]
+            return metrics_app(environ, start)  # type: ignore[no-any-return]
 
         self._server.set_app(answer)
         return self

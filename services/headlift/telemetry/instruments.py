@@ -1,4 +1,4 @@
-"""Counters, levels and spreads: Prometheus' own, with bounded labels and a way for others to listen."""
+"""Prometheus' counters, gauges and histograms, with bounded labels and listeners (Ray's metrics are one)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import prometheus_client as prometheus
+from prometheus_client import CollectorRegistry
 
 PREFIX = "headlift_"
 OTHER = "other"
-VALUES_MAX = 128  # distinct values of one label; what comes after them is counted as OTHER
+# Distinct values of one label; later ones count as OTHER. The largest true set, the RPC methods, has a few dozen: past
+# 128 something that callers invent has become a label, and each value costs server and Prometheus memory for good.
+VALUES_MAX = 128
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a metric is.
+    """A metric, without its values.
 
     Attributes:
         name: Without the suffixes that Prometheus adds to histograms, with ``_total`` for counters.
@@ -33,103 +36,100 @@ class Description:
     buckets: tuple[float, ...] = ()
 
 
-# Hears of every change: which metric, its labels in order, and what was added (gauge: the new value).
+# Called on every change: which metric, its label values in order, and what was added (gauge: the new value).
 Listener = Callable[[Description, tuple[str, ...], float], None]
 
 
 class Instrument:
-    """One metric. Thread-safe, and quick enough for every call.
+    """One metric. Thread-safe, and quick enough for every call."""
 
-    Attributes:
-        described: What it is.
-    """
-
-    def __init__(self, described: Description, registry: CollectorRegistry, listeners: Sequence[Listener]) -> None:
-        """``listeners`` is looked at on every change, so that it may grow later."""
-        self.described = described
+    def __init__(self, description: Description, registry: CollectorRegistry, listeners: Sequence[Listener]) -> None:
+        """``listeners`` is read on every change, so it may grow later."""
+        self.description = description
         self._listeners = listeners
-        self._seen: tuple[set[str], ...] = tuple(set() for _ in described.labels)
+        self._values: tuple[set[str], ...] = tuple(set() for _ in description.labels)
         self._lock = threading.Lock()
-        self._inner = self._make(described, registry)
-        if not described.labels:
-            self._children: dict[tuple[str, ...], Any] = {(): self._inner}
-        else:
-            self._children = {}
+        self._metric = self._register(description, registry)
+        self._children: dict[tuple[str, ...], Any] = {} if description.labels else {(): self._metric}
 
-    def _make(self, described: Description, registry: CollectorRegistry) -> Any:
+    def _register(self, description: Description, registry: CollectorRegistry) -> Any:
         raise NotImplementedError
 
     def _child(self, labels: dict[str, str]) -> tuple[tuple[str, ...], Any]:
-        values = tuple([labels[name] for name in self.described.labels])
+        values = tuple([labels[name] for name in self.description.labels])
         child = self._children.get(values)
         if child is not None and len(labels) == len(values):
             return values, child
         return self._new_child(labels)
 
     def _new_child(self, labels: dict[str, str]) -> tuple[tuple[str, ...], Any]:
-        if set(labels) != set(self.described.labels):
-            raise ValueError(f"{self.described.name} has the labels {self.described.labels}, not {tuple(labels)}")
+        if set(labels) != set(self.description.labels):
+            raise ValueError(f"{self.description.name} has the labels {self.description.labels}, not {tuple(labels)}")
         with self._lock:
-            values = tuple(self._bounded(i, labels[name]) for i, name in enumerate(self.described.labels))
+            values = tuple(self._bounded(i, labels[name]) for i, name in enumerate(self.description.labels))
             if values not in self._children:
-                self._children[values] = self._inner.labels(*values)
+                self._children[values] = self._metric.labels(*values)
             return values, self._children[values]
 
     def _bounded(self, position: int, value: str) -> str:
-        seen = self._seen[position]
-        if value not in seen and len(seen) >= VALUES_MAX:
+        values = self._values[position]
+        if value not in values and len(values) >= VALUES_MAX:
             return OTHER
-        seen.add(value)
+        values.add(value)
         return value
 
-    def _tell(self, values: tuple[str, ...], amount: float) -> None:
-        for listen in self._listeners:
-            listen(self.described, values, amount)
+    def _notify(self, values: tuple[str, ...], amount: float) -> None:
+        for listener in self._listeners:
+            listener(self.description, values, amount)
 
 
-class Count(Instrument):
-    """Something that only grows."""
+class Counter(Instrument):
+    """A number that only grows."""
 
-    def add(self, amount: float = 1.0, /, **labels: str) -> None:
-        """Count ``amount`` more; it is 0 or above."""
+    def inc(self, amount: float = 1.0, /, **labels: str) -> None:
+        """Add ``amount``, which is 0 or above."""
         values, child = self._child(labels)
         child.inc(amount)
-        self._tell(values, amount)
+        self._notify(values, amount)
 
-    def _make(self, described: Description, registry: CollectorRegistry) -> Any:
-        return Counter(described.name, described.about, described.labels, registry=registry)
+    def _register(self, description: Description, registry: CollectorRegistry) -> Any:
+        return prometheus.Counter(description.name, description.about, description.labels, registry=registry)
 
 
-class Level(Instrument):
-    """Something that rises and falls."""
+class Gauge(Instrument):
+    """A number that rises and falls."""
 
     def set(self, value: float, /, **labels: str) -> None:
-        """It is ``value`` now."""
+        """Replace the value."""
         values, child = self._child(labels)
         child.set(value)
-        self._tell(values, value)
+        self._notify(values, value)
 
-    def move(self, amount: float, /, **labels: str) -> None:
-        """It is ``amount`` more (or less) than before."""
+    def inc(self, amount: float = 1.0, /, **labels: str) -> None:
+        """Add ``amount``, which may be negative."""
         values, child = self._child(labels)
         child.inc(amount)
         if self._listeners:
-            self._tell(values, child._value.get())
+            self._notify(values, child._value.get())
 
-    def _make(self, described: Description, registry: CollectorRegistry) -> Any:
-        return Gauge(described.name, described.about, described.labels, registry=registry)
+    def dec(self, amount: float = 1.0, /, **labels: str) -> None:
+        """Subtract ``amount``."""
+        self.inc(-amount, **labels)
+
+    def _register(self, description: Description, registry: CollectorRegistry) -> Any:
+        return prometheus.Gauge(description.name, description.about, description.labels, registry=registry)
 
 
-class Spread(Instrument):
-    """How often something took how much: a histogram."""
+class Histogram(Instrument):
+    """A distribution of values, counted in buckets."""
 
-    def see(self, value: float, /, **labels: str) -> None:
-        """It was ``value`` this time."""
+    def observe(self, value: float, /, **labels: str) -> None:
+        """Count ``value`` once."""
         values, child = self._child(labels)
         child.observe(value)
-        self._tell(values, value)
+        self._notify(values, value)
 
-    def _make(self, described: Description, registry: CollectorRegistry) -> Any:
-        return Histogram(
-            described.name, described.about, described.labels, buckets=described.buckets, registry=registry
+    def _register(self, description: Description, registry: CollectorRegistry) -> Any:
+        return prometheus.Histogram(
+            description.name, description.about, description.labels, buckets=description.buckets, registry=registry
         )

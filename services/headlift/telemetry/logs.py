@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, text for terminals, both with the call that they belong to."""
+"""Log lines with the call that they belong to: JSON for machines, text for terminals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from headlift.telemetry.calls import CALL_ID
+from headlift.telemetry.rpc import CALL_ID
 from headlift.telemetry.tracing import trace_id
 
-MESSAGE_CHARS_MAX = 4096
+MESSAGE_CHARS_MAX = 4096  # a JSON line without a stack stays below 16 KiB, where container runtimes split lines
 FIELDS = ("method", "code", "ms", "tenant", "reason")  # of ``extra``, as they go into a JSON line
 _HIDDEN = "(hidden)"
 _SECRETS = (
@@ -29,10 +29,8 @@ _SECRETS = (
 
 
 class _Lines(logging.Formatter):
-    """What both forms share."""
-
     def message_of(self, record: logging.LogRecord) -> str:
-        """The message without secrets and without bytes of pictures."""
+        """The message, without secrets or picture bytes."""
         args = record.args
         if isinstance(args, tuple):
             args = tuple(map(_sized, args))
@@ -79,7 +77,7 @@ class TextLines(_Lines):
 def start_logging(level: str, form: str, stream: TextIO | None = None) -> logging.Handler:
     """Send every log line of this process to ``stream`` (stderr), in place of where they went.
 
-    Errors that nobody catches, on whichever thread, become log lines too.
+    Uncaught errors, on any thread, become log lines too.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
@@ -117,7 +115,7 @@ def trace_of(record: logging.LogRecord) -> str:
 
 
 def _stamp(record: logging.LogRecord) -> bool:
-    """Note the call where the line was written; a handler with a queue would format it somewhere else."""
+    # Here, not while formatting: a handler with a queue formats on another thread, outside of the call's context.
     record.call_id, record.trace_id = call_of(record), trace_of(record)
     return True
 
@@ -130,4 +128,4 @@ def _uncaught(kind: Any, error: Any, trace: Any, where: str) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logging.getLogger("headlift.uncaught").critical("nobody caught what ended %s", where, exc_info=(kind, error, trace))
+    logging.getLogger("headlift.uncaught").critical("an uncaught error ended %s", where, exc_info=(kind, error, trace))

@@ -1,6 +1,6 @@
 """Traces: spans over calls, stages and stores, carried from process to process as W3C traceparent.
 
-Outside of ``tracing_with`` no span is made, and what is left of tracing costs next to nothing.
+Outside of ``tracing_with`` no spans are made, and tracing costs next to nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def span(name: str, /, **attributes: str | int | float | bool) -> Iterator[Span]
 
 @contextmanager
 def plain_span(name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:
-    """As ``span``, for a block that says itself whether it failed."""
+    """As ``span``, for a block that calls ``fail`` itself."""
     if not _tracers:
         yield trace.INVALID_SPAN
         return
@@ -65,7 +65,7 @@ def inject() -> str:
 
 @contextmanager
 def extract(carrier: str | Mapping[str, str]) -> Iterator[None]:
-    """Spans of the block belong below the one that ``carrier`` tells of.
+    """Make the span that ``carrier`` names the parent of the block's spans.
 
     Args:
         carrier: A traceparent, or metadata (keys in lower case) with traceparent and perhaps tracestate. Without one,

@@ -1,4 +1,4 @@
-"""The routes of the web face.
+"""The routes of the web gateway.
 
 GET    /                              the editor
 GET    /api/session                   who asks, what is offered; POST signs in with a key, DELETE signs out
@@ -7,8 +7,8 @@ GET    /api/sample                    a portrait to try with
 POST   /api/heads                     a portrait in; progress as server-sent events; GET lists
 GET    /api/heads/{head}              the record; DELETE deletes
 GET    /api/heads/{head}/map          labels and portrait
-POST   /api/heads/{head}/edits        a map, a look, or both in; a new head out
-POST   /api/styles                    the look of a reference picture
+POST   /api/heads/{head}/edits        a map, a style, or both in; a new head out
+POST   /api/styles                    the style of a reference picture
 GET    /api/heads/{head}/splat        SPZ for the browser's own renderer, with ETag
 GET    /api/heads/{head}/thumbnail    WebP, with ETag
 POST   /api/heads/{head}/render       one sharpened picture
@@ -37,52 +37,52 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from headlift.errors import HeadliftError
-from headlift.web import edits, heads, visits
-from headlift.web.answers import error_response
-from headlift.web.desk import Desk
-from headlift.web.live import live
-from headlift.web.shield import Shield
+from headlift.web import edit_routes, head_routes, session_routes
+from headlift.web.context import AppContext
+from headlift.web.live_route import live
+from headlift.web.origin_check import OriginMiddleware
+from headlift.web.responses import error_response
 
 _log = logging.getLogger(__name__)
 STATIC = Path(__file__).with_name("static")
 _HEAD = "/api/heads/{head}"
 
 
-def web_app(desk: Desk, names: Iterable[str] = ()) -> Starlette:
+def web_app(context: AppContext, names: Iterable[str] = ()) -> Starlette:
     """The application.
 
     Args:
-        desk: What the endpoints need.
-        names: Further names that browsers may know it by; see Shield.
+        context: What the routes share.
+        names: Further host names of this server; see OriginMiddleware.
     """
     app = Starlette(
         routes=[
-            Route("/", _page),
-            Route("/api/session", visits.get_session, methods=["GET"]),
-            Route("/api/session", visits.sign_in, methods=["POST"]),
-            Route("/api/session", visits.sign_out, methods=["DELETE"]),
-            Route("/api/data", visits.delete_data, methods=["DELETE"]),
-            Route("/api/sample", visits.get_sample, methods=["GET"]),
-            Route("/api/heads", heads.create_head, methods=["POST"]),
-            Route("/api/heads", heads.list_heads, methods=["GET"]),
-            Route(_HEAD, heads.get_head, methods=["GET"]),
-            Route(_HEAD, heads.delete_head, methods=["DELETE"]),
-            Route(f"{_HEAD}/map", edits.get_map, methods=["GET"]),
-            Route(f"{_HEAD}/edits", edits.edit_head, methods=["POST"]),
-            Route("/api/styles", edits.embed_picture, methods=["POST"]),
-            Route(f"{_HEAD}/splat", heads.get_splat, methods=["GET"]),
-            Route(f"{_HEAD}/thumbnail", heads.get_thumbnail, methods=["GET"]),
-            Route(f"{_HEAD}/render", heads.render_head, methods=["POST"]),
-            Route(f"{_HEAD}/turntable", heads.turntable, methods=["GET"]),
-            Route(f"{_HEAD}/export/{{kind}}", heads.export_head, methods=["GET"]),
+            Route("/", _index),
+            Route("/api/session", session_routes.get_session, methods=["GET"]),
+            Route("/api/session", session_routes.sign_in, methods=["POST"]),
+            Route("/api/session", session_routes.sign_out, methods=["DELETE"]),
+            Route("/api/data", session_routes.delete_data, methods=["DELETE"]),
+            Route("/api/sample", session_routes.get_sample, methods=["GET"]),
+            Route("/api/heads", head_routes.create_head, methods=["POST"]),
+            Route("/api/heads", head_routes.list_heads, methods=["GET"]),
+            Route(_HEAD, head_routes.get_head, methods=["GET"]),
+            Route(_HEAD, head_routes.delete_head, methods=["DELETE"]),
+            Route(f"{_HEAD}/map", edit_routes.get_map, methods=["GET"]),
+            Route(f"{_HEAD}/edits", edit_routes.edit_head, methods=["POST"]),
+            Route("/api/styles", edit_routes.embed_image, methods=["POST"]),
+            Route(f"{_HEAD}/splat", head_routes.get_splat, methods=["GET"]),
+            Route(f"{_HEAD}/thumbnail", head_routes.get_thumbnail, methods=["GET"]),
+            Route(f"{_HEAD}/render", head_routes.render_head, methods=["POST"]),
+            Route(f"{_HEAD}/turntable", head_routes.turntable, methods=["GET"]),
+            Route(f"{_HEAD}/export/{{kind}}", head_routes.export_head, methods=["GET"]),
             WebSocketRoute(f"{_HEAD}/live", live),
             Mount("/assets", _Assets(directory=STATIC / "assets", check_dir=False)),
-            Route("/{name}.svg", _picture),
+            Route("/favicon.svg", _favicon),
         ],
-        middleware=[Middleware(Shield, names=tuple(names))],
-        exception_handlers={HTTPException: _plain, HeadliftError: _known, Exception: _unknown},
+        middleware=[Middleware(OriginMiddleware, names=tuple(names))],
+        exception_handlers={HTTPException: _http_error, HeadliftError: _headlift_error, Exception: _unexpected_error},
     )
-    app.state.desk = desk
+    app.state.context = context
     return app
 
 
@@ -106,27 +106,25 @@ class _Assets(StaticFiles):
         return self._packed[path.name]
 
 
-async def _page(_: Request) -> Response:
+async def _index(_: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 
-async def _picture(request: Request) -> Response:
-    if request.path_params["name"] != "favicon":
-        raise HTTPException(404)
+async def _favicon(_: Request) -> Response:
     return FileResponse(STATIC / "favicon.svg", headers={"cache-control": "public, max-age=86400"})
 
 
-async def _plain(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such address, no such method."""
     assert isinstance(error, HTTPException)
-    fault = {"code": "HTTP", "reason": f"HTTP_{error.status_code}", "message": error.detail}
-    return JSONResponse({"error": fault}, error.status_code, error.headers)
+    body = {"code": "HTTP", "reason": f"HTTP_{error.status_code}", "message": error.detail}
+    return JSONResponse({"error": body}, error.status_code, error.headers)
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _headlift_error(_: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _unknown(request: Request, error: Exception) -> Response:
+async def _unexpected_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return error_response(error)

@@ -1,4 +1,4 @@
-"""Serving the web face next to a gRPC server, in one process and on one event loop."""
+"""Serving the web gateway next to a gRPC server, in one process and on one event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headlift.errors import StoreError
 from headlift.serving.embedded import EmbeddedServer
 from headlift.settings import Settings
 from headlift.web.app import web_app
-from headlift.web.desk import Desk
+from headlift.web.context import AppContext
 from headlift.web.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -53,12 +53,14 @@ class WebServer:
         self._settings, self._grpc = settings, server
         store = server.service.store
 
-        async def forget(tenant: str) -> None:
+        async def delete_tenant(tenant: str) -> None:
             await asyncio.to_thread(store.delete_all, f"tenants/{tenant}")
 
         sessions = Sessions(f"unix:{private_socket}", server.caller if settings.auth != "none" else None)
-        app = web_app(Desk(sessions, forget, settings.picture_bytes_max, sample), settings.web_names.split(","))
-        self._server = _Quiet(
+        app = web_app(
+            AppContext(sessions, delete_tenant, settings.picture_bytes_max, sample), settings.web_names.split(",")
+        )
+        self._server = _EmbeddedUvicorn(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -100,8 +102,8 @@ class WebServer:
         await self._task
 
 
-class _Quiet(uvicorn.Server):
-    """Leaves signals to the process that it is a part of."""
+class _EmbeddedUvicorn(uvicorn.Server):
+    """Leaves signals to the process that it runs in."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
-"""Whose browser this is. A cookie that scripts cannot read stands for it; keys are never in URLs nor in the page.
+"""Sessions of browsers: a cookie that scripts cannot read; keys are never in URLs nor in the page.
 
-Where the server asks nobody for credentials, every browser is a tenant of its own, named by a hash of its cookie: what
-one visitor uploads no other can see, and the server keeps no list. Where it asks for keys, the visitor signs in with
-one; it stays in this process.
+Where the server requires no credentials, every browser is a tenant of its own, named by a hash of its cookie: what one
+visitor uploads no other can see, and the server keeps no list. Where it requires keys, the visitor signs in with one,
+which stays in this process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from headlift.client import AsyncHeadliftClient, Credentials
 from headlift.errors import UnauthenticatedError
-from headlift.serving.edge.callers import Caller
+from headlift.serving.edge.auth import Caller
 
 COOKIE = "headlift-session"
 _TOKEN = re.compile("[A-Za-z0-9_-]{43}")
@@ -35,7 +35,7 @@ class Visitor:
 
     Attributes:
         tenant: Whose heads these are.
-        key: What is shown to the edge; empty where nobody is asked.
+        key: The credential that the edge checks; empty where none is required.
     """
 
     tenant: str
@@ -50,13 +50,13 @@ class Sessions:
     """All visitors."""
 
     def __init__(self, address: str, caller: Callable[[Mapping[str, str]], Caller | None] | None) -> None:
-        """``address`` is the gRPC server's; ``caller`` finds out whose a credential is, None asks for none."""
+        """``address`` is the gRPC server's; ``caller`` tells whose a credential is; None requires none."""
         self._address = address
         self._caller = caller
         self._signed_in: OrderedDict[str, tuple[Visitor, float]] = OrderedDict()  # by hash of the cookie
 
     @property
-    def asks(self) -> bool:
+    def requires_key(self) -> bool:
         """Whether visitors must sign in."""
         return self._caller is not None
 
@@ -68,10 +68,10 @@ class Sessions:
         name = hashlib.sha256(token.encode()).hexdigest()
         if self._caller is None:
             return Visitor(f"web-{name[:40]}")
-        found = self._signed_in.get(name)
-        if found is None or found[1] < time.monotonic():
+        entry = self._signed_in.get(name)
+        if entry is None or entry[1] < time.monotonic():
             raise UnauthenticatedError("Sign in with your API key.", reason="SIGN_IN")
-        return found[0]
+        return entry[0]
 
     def client(self, visitor: Visitor) -> AsyncHeadliftClient:
         """A client that acts for a visitor; channels to one address share their connection."""
@@ -101,7 +101,7 @@ class Sessions:
 
 
 def set_cookie(response: Response, token: str, connection: HTTPConnection, *, lasting: bool) -> None:
-    """Give the browser its session."""
+    """Set the session cookie."""
     response.set_cookie(
         COOKIE,
         token,
@@ -113,5 +113,5 @@ def set_cookie(response: Response, token: str, connection: HTTPConnection, *, la
 
 
 def new_token() -> str:
-    """A session where nobody is asked."""
+    """A session where no key is required."""
     return secrets.token_urlsafe(32)

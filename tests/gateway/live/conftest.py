@@ -130,9 +130,9 @@ def live_with(service) -> Callable[..., Live]:
     """Live sessions of the service under other limits, or over another pipeline."""
     servicer = service.servicer
 
-    def make(pipeline: Pipeline | None = None, observer: Any = None, **limits: Any) -> Live:
+    def make(pipeline: Pipeline | None = None, **limits: Any) -> Live:
         parts = (servicer._creator, servicer._heads, servicer._tokens, servicer._storing)
-        return Live(pipeline or servicer._pipeline, *parts, LiveLimits(**limits), observer)
+        return Live(pipeline or servicer._pipeline, *parts, LiveLimits(**limits))
 
     return make
 
@@ -166,7 +166,7 @@ async def talk(live_with, opening) -> Any:
     yield begin
     for one, _ in talks:
         await one.answers.aclose()
-    assert all(live.places.taken == 0 for _, live in talks)
+    assert all(live.slots.taken == 0 for _, live in talks)
     await asyncio.sleep(0)
     ours = [t for t in asyncio.all_tasks() if "/headlift/" in t.get_coro().cr_code.co_filename]
     assert ours == []

@@ -376,7 +376,7 @@ async def test_a_silent_caller_is_sent_away(talk, live_with):
 
 
 async def test_a_session_ends_when_its_head_is_deleted(talk, service, portrait_png, monkeypatch):
-    monkeypatch.setattr("headlift.gateway.live.answering._RECHECK_S", 0.0)
+    monkeypatch.setattr("headlift.gateway.live.handler._RECHECK_S", 0.0)
     call = await talk(portrait=portrait_png, parent="tenants/deleted")
     name = (await call.hear("opened")).head.name
     call.look(1)
@@ -396,7 +396,7 @@ async def test_a_fault_in_reading_ends_the_session_with_that_fault(live_with, op
     answers = live.answers(requests(), _Context())
     with pytest.raises(HeadliftError, match="garbage"):
         [a async for a in answers]
-    assert live.places.taken == 0
+    assert live.slots.taken == 0
 
 
 class _Context(LocalContext):

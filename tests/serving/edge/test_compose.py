@@ -25,7 +25,7 @@ from headlift.errors import (
 from headlift.serving.background import BackgroundServer
 from headlift.serving.edge.compose import compose_edge
 from headlift.serving.edge.keys import KeyFile
-from headlift.serving.edge.quotas import Ask
+from headlift.serving.edge.quotas import CallCost
 from headlift.settings import Settings
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import head_service_pb2_grpc, live_pb2
@@ -295,10 +295,10 @@ async def test_limits_are_counted_in_redis_where_there_is_one(redis_server):
         for _ in range(2)
     )
     async with AsyncExitStack() as stack:
-        await one.quotas.admit(None, "acme", Ask.of(pb.CreateHeadRequest(), 1), stack)
+        await one.quotas.admit(None, "acme", CallCost.of(pb.CreateHeadRequest(), 1), stack)
         with pytest.raises(RateLimitError):
-            await two.quotas.admit(None, "acme", Ask.of(live_pb2.LiveRequest(open={"portrait": b"x"}), 1), stack)
-        await two.quotas.admit(None, "acme", Ask.of(live_pb2.LiveRequest(open={"head": "h"}), 1), stack)
+            await two.quotas.admit(None, "acme", CallCost.of(live_pb2.LiveRequest(open={"portrait": b"x"}), 1), stack)
+        await two.quotas.admit(None, "acme", CallCost.of(live_pb2.LiveRequest(open={"head": "h"}), 1), stack)
     await one.quotas.close()
     await two.quotas.close()
     assert redis_server.held() == ["headlift:limits:{acme}:creates"]

@@ -66,7 +66,7 @@ async def test_concurrent_calls_are_counted_over_servers_and_given_back(redis_se
         await (await two.admit("acme", [], 1)).release()
 
 
-async def test_the_places_of_a_dead_server_come_free_and_those_of_a_living_one_do_not(redis_server):
+async def test_the_slots_of_a_dead_server_come_free_and_those_of_a_living_one_do_not(redis_server):
     async with opened(redis_server, lease_s=1.5) as dead, opened(redis_server, lease_s=1.5) as living:
         await dead.admit("acme", [], 2)
         await asyncio.sleep(0)

@@ -2,7 +2,7 @@ import pytest
 from google.protobuf import descriptor_pb2, struct_pb2
 
 from headlift.errors import NotFoundError, PermissionDeniedError
-from headlift.serving.edge.callers import Caller, scope_of
+from headlift.serving.edge.auth import Caller, scope_of
 from headlift.serving.edge.tenancy import check_own, tenant_of
 from headlift.v1 import head_service_pb2 as pb
 

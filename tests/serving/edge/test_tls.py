@@ -8,7 +8,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from headlift.client import AsyncHeadliftClient, Credentials, RetryPolicy
 from headlift.errors import InvalidInputError, ServerError
-from headlift.serving.edge import watched
+from headlift.serving.edge import watched_files
 from headlift.serving.edge.tls import server_credentials
 
 ASK = health_pb2.HealthCheckRequest()
@@ -71,7 +71,7 @@ async def test_only_callers_with_a_certificate_of_the_right_signer_get_in(serve,
 async def test_a_certificate_is_replaced_without_a_restart_once_the_pair_is_whole(
     serve, authority, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(watched, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(watched_files, "CHECK_EVERY_S", 0.0)
     first, second = authority.issue("first"), authority.issue("second")
     cert, key = first.write(tmp_path, "server")
     port = await serve(server_credentials(cert, key))

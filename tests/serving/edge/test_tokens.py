@@ -132,7 +132,7 @@ def test_a_listed_key_is_found_by_its_id_and_turns_over(tmp_path, keys, monkeypa
     assert reason(known, signed("unknown", old)) == "BAD_TOKEN"
     assert reason(known, signed(None, old)) == "BAD_TOKEN"
     (tmp_path / "keys").write_bytes(listed(new=new))
-    known._keys._looked_at -= 10
+    known._keys._checked_at -= 10
     assert known.verify(signed("new", new)).tenant == "acme"
     assert reason(known, signed("old", old)) == "BAD_TOKEN"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from headlift.commands.bench import emit_figures
+from headlift.commands.bench import emit_metrics
 from headlift.commands.session import Subparsers, add_command, say
 
 
@@ -40,5 +40,5 @@ def bench_train(args: argparse.Namespace) -> int:
     )
     say(args, f"{args.steps} steps of {what.model}, {what.batch_size} heads each")
     device = None if args.device == "auto" else torch.device(args.device)
-    emit_figures(args, measure(what, steps=args.steps, device=device))
+    emit_metrics(args, measure(what, steps=args.steps, device=device))
     return 0

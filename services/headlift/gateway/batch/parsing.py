@@ -1,4 +1,4 @@
-"""What a batch request must look like, and the portraits that it stands for."""
+"""Validation of batch requests, and the portraits that they contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from headlift.errors import InvalidInputError
 from headlift.gateway import validation
-from headlift.preprocess.clip import FRAMES_MAX, Stride, frames
+from headlift.media.clip import FRAMES_MAX, Stride, frames
 from headlift.store.operations import OperationName
 from headlift.v1 import batch_service_pb2 as pb
 from headlift.v1 import head_service_pb2
@@ -24,8 +24,8 @@ class BatchItem:
     """One portrait of a batch.
 
     Attributes:
-        result: What its result will say besides what came of it: the index, and the frame of a clip.
-        request: The creation that it stands for.
+        result: Its result so far: the index, and the frame of a clip.
+        request: The CreateHead request of it.
     """
 
     result: pb.BatchHeadResult
@@ -33,7 +33,7 @@ class BatchItem:
 
 
 def parse_batch(request: pb.BatchCreateHeadsRequest, picture_bytes_max: int) -> str:
-    """Refuse a request that could not be done as a whole; the tenant.
+    """The tenant of a request that is valid as a whole.
 
     Raises:
         InvalidInputError: A field is missing, out of range or contradicts another.
@@ -53,7 +53,7 @@ def parse_batch(request: pb.BatchCreateHeadsRequest, picture_bytes_max: int) -> 
         if one.request_id or one.validate_only:
             raise InvalidInputError(f"{field} has a request_id or validate_only; leave them out.", field=field)
         try:
-            # A picture that is empty or too large is its own item's fault; all else is the request's.
+            # A picture that is empty or too large fails its item alone; all else fails the request.
             probe = head_service_pb2.CreateHeadRequest()
             probe.CopyFrom(one)
             probe.parent, probe.picture = request.parent, b"-"

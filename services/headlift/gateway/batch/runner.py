@@ -1,7 +1,7 @@
-"""Doing a batch: items through the same Creator as CreateHead, each once, whatever becomes of the server meanwhile.
+"""Running a batch: items through the same Creator as CreateHead, each once, whatever becomes of the server meanwhile.
 
-What came of an item is in the store before the next begins in its place. A server that starts again, or another one
-where there are leases, goes on with what is left; a head that was made but not noted is found by its request_id.
+The result of an item is stored before another one begins. A server that starts again, or another one where there are
+leases, does the unfinished items; a head that was created but not recorded is found by its request_id.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from headlift.v1 import head_pb2, head_service_pb2
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_ATTEMPTS = 3  # that an item may be in hand when its server dies
-_TRIES, _WAIT_S = 5, 0.5  # of an item while stages or stores are away
-_NOTE_S = 1.0
+_ATTEMPTS = 3  # servers that may die while they do an item
+_TRIES, _WAIT_S = 5, 0.5  # of an item while stages or stores are unavailable
+_SNAPSHOT_S = 1.0
 _RESUME_S = 15.0
 _POLL_S = 0.25
 Allowed = Callable[[str], AbstractAsyncContextManager[object]]
 
 
-class Creates(Protocol):
-    """What makes a head and stores it."""
+class HeadCreator(Protocol):
+    """Makes a head and stores it."""
 
     async def create(self, request: head_service_pb2.CreateHeadRequest) -> head_pb2.Head:
         """Answer a CreateHeadRequest."""
@@ -62,7 +62,7 @@ class BatchLimits:
 
     Attributes:
         in_flight: Items of one operation.
-        operations: Operations of one tenant that go on.
+        operations: Unfinished operations of one tenant.
         picture_bytes_max: Of one portrait.
     """
 
@@ -73,7 +73,7 @@ class BatchLimits:
 
 @dataclass
 class _Running:
-    """An operation that this process does."""
+    """An operation that this process works on."""
 
     name: OperationName
     operation: operations_pb2.Operation
@@ -82,13 +82,13 @@ class _Running:
     task: asyncio.Task[None] | None = None
 
     def add(self, result: pb.BatchHeadResult) -> None:
-        """Count what came of an item."""
+        """Add the result of an item, and count it."""
         self.results[result.index] = result
         failed = sum(r.HasField("error") for r in self.results.values())
         self.metadata.failed_count, self.metadata.done_count = failed, len(self.results) - failed
 
     def snapshot(self) -> operations_pb2.Operation:
-        """As it stands."""
+        """Its present state."""
         self.operation.metadata.Pack(self.metadata)
         copy = operations_pb2.Operation()
         copy.CopyFrom(self.operation)
@@ -96,11 +96,11 @@ class _Running:
 
 
 class Batches:
-    """Begins, does, goes on with and ends operations; lives on one event loop."""
+    """Begins, runs, resumes and ends operations; lives on one event loop."""
 
     def __init__(
         self,
-        creator: Creates,
+        creator: HeadCreator,
         store: OperationStore,
         storing: Workers,
         limits: BatchLimits,
@@ -120,11 +120,11 @@ class Batches:
         self.allowed: Allowed = lambda _: nullcontext()
 
     def start(self) -> None:
-        """Go on with what an earlier server left, now and whenever another one dies."""
+        """Resume what an earlier server left unfinished, now and whenever another one dies."""
         self._resuming = asyncio.create_task(self._keep_resuming())
 
     async def close(self) -> None:
-        """Stop; operations that have not ended go on when a server starts again."""
+        """Stop; unfinished operations are resumed when a server starts again."""
         self._closed = True
         tasks = [r.task for r in self._running.values() if r.task is not None]
         tasks += [self._resuming] if self._resuming is not None else []
@@ -146,7 +146,7 @@ class Batches:
             earlier = await self._on_thread(lambda: self._earlier(name, request))
             if earlier is not None:
                 return await self.get(name)
-            await self._on_thread(lambda: self._check_room(tenant))
+            await self._on_thread(lambda: self._check_operation_count(tenant))
             count = await self._on_thread(lambda: count_items(request))
             metadata = pb.BatchCreateHeadsMetadata(item_count=count)
             metadata.create_time.GetCurrentTime()
@@ -155,7 +155,7 @@ class Batches:
             snapshot = running.snapshot()
             digest = body_sha256(request)
             await self._on_thread(lambda: self._store.begin(name, snapshot, request, digest))
-            await self._go_on(name)
+            await self._start_operation(name)
         return snapshot
 
     async def get(self, name: OperationName) -> operations_pb2.Operation:
@@ -189,7 +189,7 @@ class Batches:
             running.metadata.cancel_requested = True
 
     async def delete(self, name: OperationName) -> None:
-        """Forget an operation that has ended.
+        """Delete an operation that has ended.
 
         Raises:
             NotFoundError: There is none.
@@ -209,7 +209,7 @@ class Batches:
             raise conflict(request.request_id)
         return operation
 
-    def _check_room(self, tenant: str) -> None:
+    def _check_operation_count(self, tenant: str) -> None:
         count = sum(name.tenant == tenant for name in self._store.pending())
         if count >= self._limits.operations:
             raise OverloadedError(
@@ -220,23 +220,23 @@ class Batches:
         while True:
             try:
                 for name in await self._on_thread(lambda: list(self._store.pending())):
-                    await self._go_on(name)
+                    await self._start_operation(name)
             except StoreError as error:
                 _log.warning("operations cannot be listed: %s", error.message)
             await asyncio.sleep(_RESUME_S)
 
-    async def _go_on(self, name: OperationName) -> None:
-        """Do an operation here, unless somebody does it already."""
+    async def _start_operation(self, name: OperationName) -> None:
+        """Run an operation in this process, unless one runs it already."""
         if str(name) in self._running or self._closed:
             return
         lease = None
         if self._leases is not None:
             leases = self._leases
             with contextlib.suppress(StoreError):
-                lease = await self._on_thread(lambda: leases.take(f"{name}"))
+                lease = await self._on_thread(lambda: leases.acquire(f"{name}"))
             if lease is None:
                 return
-        running = await self._on_thread(lambda: self._loaded(name))
+        running = await self._on_thread(lambda: self._load(name))
         if running is None or str(name) in self._running:
             await self._give_back(lease)
             return
@@ -244,14 +244,14 @@ class Batches:
         # The operation outlives the call that began it, and its deadline.
         running.task = asyncio.create_task(self._run(running, lease), context=without_deadline())
 
-    def _loaded(self, name: OperationName) -> _Running | None:
-        """What the store knows of an operation that has not ended."""
+    def _load(self, name: OperationName) -> _Running | None:
+        """An unfinished operation from the store; None where there is none."""
         try:
             operation = self._store.get(name)
         except NotFoundError:
             return None
         if operation.done:
-            self._store.end(name, operation)  # a server died while it was tidying up
+            self._store.end(name, operation)  # a server died while it removed what was left
             return None
         metadata = pb.BatchCreateHeadsMetadata()
         operation.metadata.Unpack(metadata)
@@ -277,7 +277,7 @@ class Batches:
             await self._give_back(lease)
 
     async def _do(self, running: _Running, request: pb.BatchCreateHeadsRequest) -> None:
-        slots, noting = asyncio.Semaphore(self._limits.in_flight), asyncio.create_task(self._keep_noting(running))
+        slots, recording = asyncio.Semaphore(self._limits.in_flight), asyncio.create_task(self._keep_recording(running))
         try:
             async with asyncio.TaskGroup() as group:
                 async for item in self._items(request, running.name):
@@ -291,8 +291,8 @@ class Batches:
         except ExceptionGroup as group_of_errors:
             raise group_of_errors.exceptions[0] from None
         finally:
-            noting.cancel()
-            await asyncio.gather(noting, return_exceptions=True)
+            recording.cancel()
+            await asyncio.gather(recording, return_exceptions=True)
 
     async def _items(self, request: pb.BatchCreateHeadsRequest, name: OperationName) -> AsyncIterator[BatchItem]:
         """The items one by one; unpacking a frame takes a thread."""
@@ -302,24 +302,24 @@ class Batches:
 
     async def _item(self, running: _Running, item: BatchItem) -> None:
         name, index, result = running.name, item.result.index, item.result
-        begun = await self._on_thread(lambda: self._store.begun(name, index))
-        if begun >= _ATTEMPTS:
-            told = f"{begun} servers died over this portrait, which is the limit; look at it."
-            result.error.CopyFrom(status_of(StageUnavailableError(told, reason="WORKER_CRASHED")))
+        attempts = await self._on_thread(lambda: self._store.begun(name, index))
+        if attempts >= _ATTEMPTS:
+            message = f"{attempts} servers died over this portrait, which is the limit; look at it."
+            result.error.CopyFrom(status_of(StageUnavailableError(message, reason="WORKER_CRASHED")))
         else:
-            await self._on_thread(lambda: self._store.begin_item(name, index, begun + 1))
+            await self._on_thread(lambda: self._store.begin_item(name, index, attempts + 1))
             try:
                 await self._make(item, result)
             except asyncio.CancelledError:
-                # The server leaves in good order: that is nothing against the portrait.
+                # The server was stopped, which is no crash: the attempt does not count.
                 with contextlib.suppress(HeadliftError):
-                    await asyncio.shield(self._on_thread(lambda: self._store.begin_item(name, index, begun)))
+                    await asyncio.shield(self._on_thread(lambda: self._store.begin_item(name, index, attempts)))
                 raise
         await self._on_thread(lambda: self._store.finish_item(name, result))
         running.add(result)
 
     async def _make(self, item: BatchItem, result: pb.BatchHeadResult) -> None:
-        """Fill in what came of an item; waits while the server is busy or a part of it away."""
+        """Fill in the result of an item; waits while the server is busy or a part of it unavailable."""
         tries = 0
         tenant = item.request.parent.partition("/")[2]
         while True:
@@ -353,19 +353,19 @@ class Batches:
         if len(running.results) < metadata.item_count and metadata.cancel_requested:
             details = any_pb2.Any()
             details.Pack(response)
-            told = "The batch was cancelled; details hold the results that there are."
-            operation.error.CopyFrom(status_pb2.Status(code=code_pb2.CANCELLED, message=told, details=[details]))
+            message = "The batch was cancelled; details hold the results that there are."
+            operation.error.CopyFrom(status_pb2.Status(code=code_pb2.CANCELLED, message=message, details=[details]))
         else:
             operation.response.Pack(response)
         operation.done = True
         snapshot = running.snapshot()
         await self._on_thread(lambda: self._store.end(running.name, snapshot))
 
-    async def _keep_noting(self, running: _Running) -> None:
-        """Keep how far it has come, for other servers; and hear of a cancellation that another one was asked for."""
+    async def _keep_recording(self, running: _Running) -> None:
+        """Store progress for other servers, and learn of a cancellation that another one was asked for."""
         name = running.name
         while True:
-            await asyncio.sleep(_NOTE_S)
+            await asyncio.sleep(_SNAPSHOT_S)
             with contextlib.suppress(HeadliftError):
                 await self._on_thread(partial(self._store.put, name, running.snapshot()))
                 if await self._on_thread(lambda: self._store.cancel_asked(name)):
@@ -375,7 +375,7 @@ class Batches:
         if lease is not None and self._leases is not None:
             leases = self._leases
             with contextlib.suppress(HeadliftError):
-                await self._on_thread(lambda: leases.give_back(lease))
+                await self._on_thread(lambda: leases.release(lease))
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await self._storing.run(lambda _: work())

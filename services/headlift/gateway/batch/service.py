@@ -14,7 +14,7 @@ from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.paging import PageTokens
 from headlift.v1 import batch_service_pb2 as pb
 
-_ANSWER_S = 0.5  # of a caller's time, kept for the answer
+_REPLY_S = 0.5  # of a caller's time, reserved for the reply
 
 
 class BatchServicer:
@@ -68,13 +68,13 @@ class OperationsServicer:
         check_alive(context)
         asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else None
         left = context.time_remaining_s()
-        bounds = [s for s in (asked, None if left is None else max(left - _ANSWER_S, 0.0)) if s is not None]
+        bounds = [s for s in (asked, None if left is None else max(left - _REPLY_S, 0.0)) if s is not None]
         return await self._batches.wait(parse_operation(request.name), min(bounds, default=None))
 
     async def CancelOperation(
         self, request: operations_pb2.CancelOperationRequest, context: CallContext
     ) -> empty_pb2.Empty:
-        """See the contract: items in hand are finished, the others are not begun."""
+        """See the contract: items that have begun are finished, the others are not begun."""
         check_alive(context)
         await self._batches.cancel(parse_operation(request.name))
         return empty_pb2.Empty()
@@ -82,7 +82,7 @@ class OperationsServicer:
     async def DeleteOperation(
         self, request: operations_pb2.DeleteOperationRequest, context: CallContext
     ) -> empty_pb2.Empty:
-        """See the contract: the record goes, the heads stay; one that goes on is refused."""
+        """See the contract: the record is deleted, the heads stay; an unfinished one is refused."""
         check_alive(context)
         await self._batches.delete(parse_operation(request.name))
         return empty_pb2.Empty()

@@ -81,7 +81,7 @@ class EditServicer:
     async def EditHead(self, request: pb.EditHeadRequest, context: CallContext) -> pb.EditHeadResponse:
         """See the contract."""
         check_alive(context)
-        progress.follow(request.request_id)
+        progress.bind(request.request_id)
         ordered = await self._storing.run(lambda _: parse_edit_head(request))
         head = await self._creator.make(
             ordered, lambda: self._editing.run(lambda token: self._editor.edit(ordered, self._stage(), token))

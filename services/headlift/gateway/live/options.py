@@ -1,4 +1,4 @@
-"""What a session is about: a LiveOpen, checked and with every choice made."""
+"""Options of a session: a LiveOpen, checked and with every default filled in."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class LiveLimits:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SessionPlan:
     """A checked LiveOpen.
 
     Attributes:
-        options: The message itself, without portrait and token, every choice made.
+        options: The message itself, without portrait and token, every default filled in.
         tenant: Owner.
         look: How views are packed; for video and where bytes are bounded, plain pixels.
         views: Whether views are answered.
@@ -68,7 +68,7 @@ class Plan:
         return self.options.WhichOneof("source") == "frames"
 
 
-def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> Plan:
+def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> SessionPlan:
     """The plan of a LiveOpen without a token.
 
     Raises:
@@ -79,7 +79,7 @@ def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> Plan:
     options = pb.LiveOpen()
     options.CopyFrom(message)
     options.ClearField("resume_token")
-    _choose(options)
+    _fill_defaults(options)
     look = parse_look(options.picture, 1)
     video = options.video == pb.LIVE_VIDEO_H264
     if video and (look.width % 2 or look.height % 2):
@@ -93,7 +93,7 @@ def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> Plan:
             field="open.budget.view_bytes_max",
         )
     plain = Look(look.width, look.height, "raw_uint8", alpha=look.alpha and not video, sharpen=look.sharpen)
-    return Plan(
+    return SessionPlan(
         options=options,
         tenant=tenant,
         look=plain if video or bounded else look,
@@ -137,8 +137,8 @@ def _check_source(message: pb.LiveOpen, tenant: str, limits: LiveLimits) -> None
     check_range("open.budget.view_bytes_max", budget.view_bytes_max, 0, _VIEW_BYTES_MAX)
 
 
-def _choose(options: pb.LiveOpen) -> None:
-    """Write down what the caller left to the server."""
+def _fill_defaults(options: pb.LiveOpen) -> None:
+    """Fill in what the caller left to the server."""
     answers = sorted(set(options.answers)) or [pb.LIVE_ANSWER_VIEWS]
     del options.answers[:]
     options.answers.extend(answers)

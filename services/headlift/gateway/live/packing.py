@@ -1,4 +1,4 @@
-"""Views on their way out: pictures that keep within a number of bytes, and H.264."""
+"""Packing of answers: views as pictures or H.264 within a number of bytes, heads as keyframes and deltas."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from av.video.frame import PictureType
 from PIL import Image
 
 from headlift.errors import InvalidInputError
-from headlift.gateway.live.options import Plan
+from headlift.formats.delta import DeltaEncoder, DeltaOptions
+from headlift.gateway.draw import HeadRef
+from headlift.gateway.live.options import SessionPlan
 from headlift.render.pictures import Look
 
-_LOWEST, _STEP = 10, 0.75  # quality; what a quality that is too high is multiplied with
-_RISE = 2  # quality regained a view that has room
-_CRF = 23
-_GOP = 300
-_FPS_ASSUMED = 30.0
-_CLOCK = 90_000  # of time stamps, 1/s
+_QUALITY_MIN = 10  # below, JPEG and WebP save few bytes more
+_QUALITY_FACTOR, _QUALITY_RISE = 0.75, 2  # down at once, so that the view fits; up slowly, so that it does not flicker
+_CRF = 23  # x264's default
+_GOP = 300  # views between keyframes; callers that lose one request another
+_FPS_ASSUMED = 30.0  # without max_fps; only rate control and time stamps depend on it
+_CLOCK = 90_000  # of time stamps, 1/s, as in RTP
+_DELTA_SIZE_MAX = 0.9  # of a whole head's: a larger delta does not pay for its dependence on the head before
 
 
 class TooLargeError(InvalidInputError):
@@ -31,26 +34,26 @@ class TooLargeError(InvalidInputError):
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A view as it is sent."""
+class PackedView:
+    """A view, ready to be sent."""
 
     data: bytes
     is_keyframe: bool
     quality: int = 0
 
 
-class Packer(Protocol):
-    """Packs what the pipeline rendered with ``Plan.look``, one view at a time; on a thread where it ``blocks``."""
+class ViewPacker(Protocol):
+    """Packs views rendered with ``SessionPlan.look``, one at a time; on a thread where it ``blocks``."""
 
     blocks: bool
 
-    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
+    def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
         """One view. TooLargeError: it would not fit."""
         ...
 
 
-def packer_for(plan: Plan) -> Packer:
-    """What packs the views of a session."""
+def view_packer(plan: SessionPlan) -> ViewPacker:
+    """The packer of a session's views."""
     if plan.format is None:
         budget = plan.options.budget
         return VideoPacker(plan.look.width, plan.look.height, budget.max_fps or _FPS_ASSUMED, budget.view_bytes_max)
@@ -60,16 +63,16 @@ def packer_for(plan: Plan) -> Packer:
 
 
 class PlainPacker:
-    """Pictures that the pipeline packed already."""
+    """Passes on pictures, which the pipeline has packed."""
 
     blocks = False
 
     def __init__(self, look: Look) -> None:
         self._quality = look.quality if look.format in ("jpeg", "webp") else 0
 
-    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
-        """See Packer."""
-        return Packed(rendered, True, self._quality)
+    def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
+        """See ViewPacker."""
+        return PackedView(rendered, True, self._quality)
 
 
 class BoundedPacker:
@@ -81,25 +84,25 @@ class BoundedPacker:
         self._look, self._bytes_max = look, bytes_max
         self._quality = look.quality
 
-    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
-        """See Packer."""
+    def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
+        """See ViewPacker."""
         look = self._look
         image = Image.fromarray(np.frombuffer(rendered, np.uint8).reshape(look.height, look.width, look.channels))
         while True:
             data = _still(image, look.format, self._quality)
             if len(data) <= self._bytes_max:
                 break
-            if self._quality <= _LOWEST:
+            if self._quality <= _QUALITY_MIN:
                 raise TooLargeError(f"The view has {len(data)} bytes at the lowest quality.")
-            self._quality = max(_LOWEST, int(self._quality * _STEP))
-        packed = Packed(data, True, self._quality)
+            self._quality = max(_QUALITY_MIN, int(self._quality * _QUALITY_FACTOR))
+        packed = PackedView(data, True, self._quality)
         if len(data) < 0.8 * self._bytes_max:
-            self._quality = min(look.quality, self._quality + _RISE)
+            self._quality = min(look.quality, self._quality + _QUALITY_RISE)
         return packed
 
 
 class VideoPacker:
-    """H.264 for the shortest way: no B-frames, no look-ahead, one access unit out for every view in."""
+    """H.264 of low latency: no B-frames, no look-ahead, one access unit out for every view in."""
 
     blocks = True
 
@@ -109,8 +112,8 @@ class VideoPacker:
         self._count = 0
         self._tick = round(_CLOCK / fps)
 
-    def pack(self, rendered: bytes, keyframe: bool) -> Packed:
-        """See Packer."""
+    def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
+        """See ViewPacker."""
         width, height = self._size
         pixels: npt.NDArray[np.uint8] = np.frombuffer(rendered, np.uint8).reshape(height, width, 3)
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
@@ -120,7 +123,7 @@ class VideoPacker:
         frame.pict_type = PictureType.I if keyframe or self._count == 0 else PictureType.NONE
         self._count += 1
         packets = self._codec.encode(frame)
-        return Packed(b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets))
+        return PackedView(b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets))
 
 
 def _open_encoder(width: int, height: int, fps: float, bytes_max: int) -> VideoCodecContext:
@@ -132,10 +135,13 @@ def _open_encoder(width: int, height: int, fps: float, bytes_max: int) -> VideoC
     codec.color_primaries = codec.color_trc = codec.colorspace = 1  # BT.709, as films
     codec.color_range = 1
     options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(_CRF)}
-    options |= {"forced-idr": "1", "x264-params": "scenecut=0"}  # keyframes when they are asked for, and then whole
+    options |= {
+        "forced-idr": "1",
+        "x264-params": "scenecut=0",
+    }  # keyframes only where asked for, as IDR
     if bytes_max:
         rate = int(bytes_max * 8 * fps)
-        options |= {"maxrate": str(rate), "bufsize": str(bytes_max * 8)}  # room for one view, no more
+        options |= {"maxrate": str(rate), "bufsize": str(bytes_max * 8)}  # one view's bytes
     codec.options = options
     codec.open()
     return codec
@@ -148,3 +154,29 @@ def _still(image: Image.Image, kind: str, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, quality=quality, **options)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class PackedHead:
+    """A head, whole or as a delta."""
+
+    data: bytes
+    is_delta: bool
+    base: int = 0  # sequence of the head that a delta changes
+
+
+class HeadPacker:
+    """Packs one session's heads, one at a time; on a thread."""
+
+    def __init__(self, options: DeltaOptions | None = None) -> None:
+        self._encoder = DeltaEncoder(options)
+        self._last: int | None = None
+
+    def pack(self, sequence: int, head: HeadRef, keyframe: bool) -> PackedHead:
+        """``head`` as a delta where that saves bytes, else whole; may wait for the store."""
+        packed = head.packed()
+        base, self._last = self._last, sequence
+        delta = None if keyframe or base is None else self._encoder.delta(head.unpacked())
+        if base is None or delta is None or len(delta) > _DELTA_SIZE_MAX * len(packed):
+            return PackedHead(self._encoder.keyframe(packed), is_delta=False)
+        return PackedHead(delta, True, base)

@@ -1,5 +1,5 @@
 """The edge: what stands between the network and the servicers, the same in front of every runtime.
 
-``guard`` (one floor up) is the interceptor; here are its parts: who calls (keys, tokens), how much they may ask for
-(limits), what a call knows (calls), and the transport (tls).
+Read ``interceptor`` first; it uses who calls (auth, keys, tokens, tenancy), how much they may ask for (admission,
+quotas, limits) and what a servicer knows of a call (call_context). ``tls`` is the transport.
 """

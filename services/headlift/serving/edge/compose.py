@@ -1,4 +1,4 @@
-"""From Settings to an edge."""
+"""From Settings to an EdgePolicy, TLS credentials and gRPC's options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 import grpc
 
 from headlift.errors import InvalidInputError
-from headlift.serving.edge.access import Access
-from headlift.serving.edge.edge import Edge, Finished
-from headlift.serving.edge.gate import Gate
+from headlift.serving.edge.auth import Authenticator
+from headlift.serving.edge.interceptor import EdgePolicy, FinishedCall
 from headlift.serving.edge.keys import KeyRing
-from headlift.serving.edge.limits import Limiter, Limits, LocalLimiter
+from headlift.serving.edge.limits import ConcurrencyLimiter, Limiter, Limits, LocalLimiter
 from headlift.serving.edge.quotas import Quotas
 from headlift.serving.edge.redis_limits import RedisLimiter
 from headlift.serving.edge.tls import server_credentials
@@ -23,7 +22,7 @@ from headlift.settings import Settings
 
 _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
-MESSAGE_BYTES_MAX = 72 << 20  # above every limit of our own, so that ours are the ones that speak
+MESSAGE_BYTES_MAX = 72 << 20  # above every limit of our own, whose errors say more than gRPC's
 _PING_EVERY_MS_MIN = 5_000
 _STREAMS_MAX = 1_000
 
@@ -31,10 +30,10 @@ _STREAMS_MAX = 1_000
 def compose_edge(
     settings: Settings,
     count_heads: Callable[[str], Awaitable[int]] | None = None,
-    observers: tuple[Callable[[Finished], None], ...] = (),
+    observers: tuple[Callable[[FinishedCall], None], ...] = (),
     draining: asyncio.Event | None = None,
-) -> Edge:
-    """The edge that ``settings`` ask for; ``draining`` is set by who takes the server down.
+) -> EdgePolicy:
+    """The policy that ``settings`` ask for; ``draining`` is set by the server that shuts down.
 
     Raises:
         InvalidInputError: A file or a combination of settings is of no use.
@@ -46,15 +45,15 @@ def compose_edge(
         concurrent_calls=settings.limit_concurrent_calls,
         heads=settings.limit_heads,
     )
-    access = _access(settings)
-    if not access.open and settings.tls_cert is None and settings.host not in _LOOPBACK:
+    authenticator = _authenticator(settings)
+    if not authenticator.open and settings.tls_cert is None and settings.host not in _LOOPBACK:
         _log.warning("credentials come in unencrypted: set HEADLIFT_TLS_CERT and HEADLIFT_TLS_KEY")
-    return Edge(
+    return EdgePolicy(
         deadline_s=settings.deadline_s,
         stream_idle_s=settings.stream_idle_s,
-        access=access,
+        authenticator=authenticator,
         quotas=Quotas(limits, _limiter(settings), count_heads),
-        gate=Gate(settings.calls_max),
+        concurrency=ConcurrencyLimiter(settings.calls_max),
         reflection_scope=settings.reflection == "auth",
         draining=draining or asyncio.Event(),
         observers=observers,
@@ -95,10 +94,10 @@ def keys_path(settings: Settings) -> Path:
     return (settings.keys_file or settings.data_dir / ".keys.json").expanduser()
 
 
-def _access(settings: Settings) -> Access:
+def _authenticator(settings: Settings) -> Authenticator:
     keys = KeyRing(keys_path(settings)) if settings.auth in ("keys", "both") else None
     if settings.auth not in ("jwt", "both"):
-        return Access(keys)
+        return Authenticator(keys)
     if settings.jwt_keys is None:
         raise InvalidInputError("Tokens need keys to be checked with; set HEADLIFT_JWT_KEYS to a PEM or JWKS file.")
     tokens = TokenVerifier(
@@ -109,7 +108,7 @@ def _access(settings: Settings) -> Access:
         tenant_claim=settings.jwt_tenant_claim,
         scope_claim=settings.jwt_scope_claim,
     )
-    return Access(keys, tokens)
+    return Authenticator(keys, tokens)
 
 
 def _limiter(settings: Settings) -> Limiter:

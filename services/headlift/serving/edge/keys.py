@@ -21,13 +21,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from headlift.errors import ConflictError, InvalidInputError, NotFoundError, UnauthenticatedError
-from headlift.serving.edge.access import KEY_PREFIX
-from headlift.serving.edge.callers import Caller, check_scopes, check_tenant
+from headlift.serving.edge.auth import KEY_PREFIX, Caller, check_scopes, check_tenant
 from headlift.serving.edge.limits import Limits
-from headlift.serving.edge.watched import Watched, read
+from headlift.serving.edge.watched_files import WatchedFiles, read
 
 _VERSION = 1
-_NOBODY = "0" * 64
+_NO_SHA256 = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,12 @@ class ApiKey:
 
     @property
     def caller(self) -> Caller:
-        """Whom the key stands for."""
+        """The caller that the key stands for."""
         return Caller(self.tenant, frozenset(self.scopes), f"key:{self.id}", self.limits)
 
 
 class KeyFile:
-    """The file as its owner sees it: ``headlift keys``. Safe with several processes at once."""
+    """Changes the file, for ``headlift keys``. Safe with several processes at once."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._path = path
@@ -132,7 +131,7 @@ class KeyFile:
 
 
 class KeyRing:
-    """The file as a server sees it: a Verifier."""
+    """A Verifier that reads the file."""
 
     def __init__(
         self, path: Path, *, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
@@ -143,14 +142,14 @@ class KeyRing:
             InvalidInputError: It is missing, makes no sense, or may be written by others than its owner.
         """
         self._clock = clock
-        self._entries = Watched((path,), lambda data: _index(path, data), clock=ticks)
+        self._entries = WatchedFiles((path,), lambda data: _index(path, data), clock=ticks)
 
     def verify(self, credential: str) -> Caller:
-        """See access.Verifier."""
+        """See auth.Verifier."""
         name = credential.removeprefix(KEY_PREFIX).split("_", 1)[0]
         entry = self._entries.value.get(name)
-        # Also compared where there is no such id: how long a refusal takes tells nothing.
-        genuine = hmac.compare_digest(_sha256(credential), entry.sha256 if entry else _NOBODY)
+        # Compared even without such an id, so that the time of a refusal does not tell which ids exist.
+        genuine = hmac.compare_digest(_sha256(credential), entry.sha256 if entry else _NO_SHA256)
         if entry is None or not genuine:
             raise UnauthenticatedError("The API key is not known here; check that it is whole.", reason="BAD_KEY")
         if entry.revoked_s:

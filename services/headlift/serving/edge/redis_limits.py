@@ -1,6 +1,6 @@
 """Limits that all servers share, counted in Redis; counted here while Redis is away.
 
-One script decides about every bucket of a call and its place, and takes all or nothing. Time is Redis' own, so that
+One script decides about every bucket of a call and its slot, and takes all or nothing. Time is Redis' own, so that
 servers with different clocks agree.
 """
 
@@ -20,15 +20,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from headlift.errors import InvalidInputError
-from headlift.serving.edge.limits import Draw, Lease, LocalLimiter, over_rate, too_many_calls
+from headlift.serving.edge.limits import CallSlot, LocalLimiter, TokenDraw, over_rate, too_many_calls
 
 _log = logging.getLogger(__name__)
-LEASE_S = 30.0  # how long the places of a server that died stay taken
-PAUSE_S = 2.0
+LEASE_S = 30.0  # how long the slots of a server that died stay taken
+PAUSE_S = 2.0  # between trials while Redis is away
 _CONNECTIONS_MAX = 32
 
 # KEYS: the buckets, then the running calls. ARGV: cost and burst of each bucket (us), calls at most (0: any number),
-# the call's id, the lease (us). Returns {0, 0}, or {number of the bucket, us to wait}, or {-1, 0}: no place.
+# the call's id, the lease (us). Returns {0, 0}, or {number of the bucket, us to wait}, or {-1, 0}: no slot.
 _ADMIT = """
 local clock = redis.call('TIME')
 local now, buckets = clock[1] * 1000000 + clock[2], #KEYS - 1
@@ -99,14 +99,14 @@ class RedisLimiter:
         self._releasing: set[asyncio.Task[Any]] = set()
         self.failure_count = 0
 
-    async def admit(self, tenant: str, draws: Sequence[Draw], concurrent_max: int = 0) -> Lease:
+    async def admit(self, tenant: str, draws: Sequence[TokenDraw], concurrent_max: int = 0) -> CallSlot:
         """See Limiter."""
         if self._clock() < self._retry_at:
             return await self._local.admit(tenant, draws, concurrent_max)
         keys = [f"headlift:limits:{{{tenant}}}:{name}" for name in (*(d.bucket for d in draws), "running")]
         call_id = uuid.uuid4().hex
         micro = [round(1e6 * t) for d in draws for t in (d.cost_s, d.burst_s)]
-        answer = await self._ask(self._admit_script, keys, [*micro, concurrent_max, call_id, self._lease_us])
+        answer = await self._run(self._admit_script, keys, [*micro, concurrent_max, call_id, self._lease_us])
         if answer is None:
             return await self._local.admit(tenant, draws, concurrent_max)
         bucket, wait_us = answer
@@ -114,7 +114,7 @@ class RedisLimiter:
             raise over_rate(draws[bucket - 1], wait_us / 1e6)
         if bucket < 0:
             raise too_many_calls(concurrent_max)
-        return _RedisLease(self, keys[-1], call_id, concurrent_max > 0)
+        return _RedisSlot(self, keys[-1], call_id, concurrent_max > 0)
 
     async def close(self) -> None:
         """See Limiter."""
@@ -125,18 +125,18 @@ class RedisLimiter:
             await self._redis.aclose(close_connection_pool=True)
 
     def hold(self, key: str, call_id: str) -> None:
-        """Keep a place taken until ``let_go``, however long the call runs."""
+        """Keep a slot taken until ``free``, however long the call runs."""
         self._held.setdefault(key, set()).add(call_id)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
 
-    def let_go(self, key: str, call_id: str) -> None:
-        """Give a place back; nobody waits for it."""
+    def free(self, key: str, call_id: str) -> None:
+        """Free a slot, in the background."""
         calls = self._held[key]
         calls.discard(call_id)
         if not calls:
             del self._held[key]
-        task = asyncio.create_task(self._forget(key, call_id))
+        task = asyncio.create_task(self._remove(key, call_id))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
@@ -144,7 +144,7 @@ class RedisLimiter:
     def _lease_us(self) -> int:
         return round(self._lease_s * 1e6)
 
-    async def _forget(self, key: str, call_id: str) -> None:
+    async def _remove(self, key: str, call_id: str) -> None:
         if self._clock() >= self._retry_at:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._redis.zrem(key, call_id)
@@ -154,10 +154,10 @@ class RedisLimiter:
             await asyncio.sleep(self._lease_s / 3)
             for key, calls in list(self._held.items()):
                 if self._clock() >= self._retry_at:
-                    await self._ask(self._renew_script, [key], [self._lease_us, *calls])
+                    await self._run(self._renew_script, [key], [self._lease_us, *calls])
 
-    async def _ask(self, script: Any, keys: list[str], args: list[Any]) -> Any:
-        """What a script returns; None where Redis does not answer, which opens the breaker."""
+    async def _run(self, script: Any, keys: list[str], args: list[Any]) -> Any:
+        """What a script returns; None where Redis does not answer, and then it is left alone for a while."""
         if self._retry_at:
             self._retry_at = self._clock() + PAUSE_S  # the others do not wait for the outcome of this one try
         try:
@@ -173,7 +173,7 @@ class RedisLimiter:
         return answer
 
 
-class _RedisLease:
+class _RedisSlot:
     def __init__(self, limiter: RedisLimiter, key: str, call_id: str, counted: bool) -> None:
         self._limiter, self._key, self._call_id, self._counted = limiter, key, call_id, counted
         if counted:
@@ -181,4 +181,4 @@ class _RedisLease:
 
     async def release(self) -> None:
         if self._counted:
-            self._limiter.let_go(self._key, self._call_id)
+            self._limiter.free(self._key, self._call_id)

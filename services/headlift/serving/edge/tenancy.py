@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from headlift.errors import NotFoundError, PermissionDeniedError
-from headlift.serving.edge.callers import Caller, is_tenant
+from headlift.serving.edge.auth import Caller, is_tenant
 
 _ROOT = "tenants/"
 _PARENT = "parent"

@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from headlift.errors import InvalidInputError
-from headlift.serving.edge.watched import Watched
+from headlift.serving.edge.watched_files import WatchedFiles
 
 
 def server_credentials(cert: Path, key: Path, client_ca: Path | None = None) -> grpc.ServerCredentials:
@@ -26,7 +26,7 @@ def server_credentials(cert: Path, key: Path, client_ca: Path | None = None) -> 
     Raises:
         InvalidInputError: A file cannot be read, the pair does not match, or the certificate is not valid now.
     """
-    files = Watched((cert, key) if client_ca is None else (cert, key, client_ca), _configuration)
+    files = WatchedFiles((cert, key) if client_ca is None else (cert, key, client_ca), _configuration)
     return grpc.dynamic_ssl_server_credentials(
         files.value, lambda: files.value, require_client_authentication=client_ca is not None
     )

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from headlift.errors import InvalidInputError, PermissionDeniedError, UnauthenticatedError
-from headlift.serving.edge.callers import SCOPES, Caller, check_tenant
-from headlift.serving.edge.watched import Watched
+from headlift.serving.edge.auth import SCOPES, Caller, check_tenant
+from headlift.serving.edge.watched_files import WatchedFiles
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA", "HS256")
 _TOKEN_BYTES_MAX = 8192
@@ -57,12 +57,12 @@ class TokenVerifier:
             raise InvalidInputError(
                 "Tokens are checked for their issuer and audience; set HEADLIFT_JWT_ISSUER and HEADLIFT_JWT_AUDIENCE."
             )
-        self._keys = Watched((path,), parse_keys)
+        self._keys = WatchedFiles((path,), parse_keys)
         self._expected: dict[str, Any] = {"issuer": issuer, "audience": audience, "leeway": leeway_s}
         self._claims = (tenant_claim, scope_claim)
 
     def verify(self, credential: str) -> Caller:
-        """See access.Verifier. PermissionDeniedError: the token is good, but names no tenant."""
+        """See auth.Verifier. PermissionDeniedError: the token is good, but names no tenant."""
         try:
             claims = self._decode(credential)
         except jwt.ExpiredSignatureError:

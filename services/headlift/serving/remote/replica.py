@@ -113,7 +113,7 @@ class StageReplica:
     async def answer_together(self, stage: str, requests: Sequence[bytes]) -> list[Reply]:
         """Compute one of TOGETHER for several requests in one pass; each is answered for itself."""
         DEADLINE.set(None)
-        metrics().batch_size.see(len(requests), stage=stage)
+        metrics().batch_size.observe(len(requests), stage=stage)
         try:
             return await self._workers.run(lambda token: self._replies(self._loaded, stage, requests, token))
         except HeadliftError as error:
