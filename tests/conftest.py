@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
-from headlift.model.config import named_config
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import save_edit
 from headlift.model.map_words import SIDE, MapWords
-from headlift.model.perchead import PercHead
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
+from headlift.model.sizes import named_config
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
 
@@ -32,9 +33,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_weights(folder: Path) -> Path:
     """That checkpoint, written into a folder."""
     config = named_config("tiny")
+    assert isinstance(config, MiniConfig)
     torch.manual_seed(0)
     path = folder / "tiny.safetensors"
-    save_checkpoint(path, PercHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
+    save_checkpoint(path, MiniHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
     return path
 
 
@@ -42,9 +44,9 @@ def tiny_weights(folder: Path) -> Path:
 def tiny_edit_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Editing weights of the size ``tiny`` with random numbers, for ``tiny_checkpoint``."""
     perchead, _ = load_checkpoint(tiny_checkpoint)
-    config, net = named_edit_config("tiny"), perchead.encoder.headnet
+    config = named_edit_config("tiny")
+    assert isinstance(perchead, MiniHead)
     assert config.style is not None
-    assert net is not None
     torch.manual_seed(1)
     model = EditModel(config, perchead)
     assert model.encoder.painter is not None
@@ -52,7 +54,7 @@ def tiny_edit_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
         weight.data *= 8  # so that looks differ by more than what counts as noise
     worn = (("hat", "none", ("bare",)), ("hat", "hat", ("hat",)))
     words = Vocabulary(("hair", "red", "black", "long", "hat", "bare"), traits=worn)
-    style = StyleModel(config.style, words, feature_width(net.config))
+    style = StyleModel(config.style, words, feature_width(perchead.encoder.headnet.config))
     outlines = MapWords()
     outlines.worn[:, 0, : SIDE // 4] = 0.1  # a hat is the upper quarter of the picture
     path = tmp_path_factory.mktemp("weights") / "tiny_edit.safetensors"

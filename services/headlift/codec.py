@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headlift.errors import FormatError, InvalidCameraError
 from headlift.model.cameras import orbit_cameras
-from headlift.model.types import DISTANCE, Cameras, Gaussians, ImageTokens, Portrait
+from headlift.model.types import DISTANCE, Cameras, Gaussians, ImageTokens, Observation, Portrait
 from headlift.v1 import camera_pb2, head_pb2, stage_pb2, tensor_pb2
 
 DISTANCE_LIMITS_M = (0.15, 20.0)
@@ -32,13 +32,13 @@ _DTYPES = {
     tensor_pb2.DATA_TYPE_BOOL: torch.bool,
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_OPTIONAL_TOKENS = {
-    "code": (1, -1),
-    "pixels": (1, 4, -1, -1),
-    "pose": (1, 9),
-    "parsing": (1, 6, -1, -1),
-    "warp": (1, 2, -1, -1),
-}
+# Of an Observation: its field, the message's, and the shape. Either all are sent or none.
+_OBSERVATION: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("code", "code", (1, -1)),
+    ("pixels", "pixels", (1, 4, -1, -1)),
+    ("parsing", "parsing", (1, 6, -1, -1)),
+    ("deformation", "warp", (1, 2, -1, -1)),
+)
 
 
 def cameras_from_messages(messages: Sequence[camera_pb2.Camera], width: int, height: int) -> Cameras:
@@ -243,9 +243,11 @@ def portrait_from_message(message: stage_pb2.Portrait, field: str = "portrait") 
 def message_from_tokens(tokens: ImageTokens) -> stage_pb2.ImageTokens:
     """Tokens as they are, to the last bit."""
     message = stage_pb2.ImageTokens()
-    for name in ("tokens", "mask", "positions", *_OPTIONAL_TOKENS):
-        if (tensor := getattr(tokens, name)) is not None:
-            getattr(message, name).CopyFrom(message_from_tensor(tensor))
+    for name in ("tokens", "mask", "positions"):
+        getattr(message, name).CopyFrom(message_from_tensor(getattr(tokens, name)))
+    if tokens.observation is not None:
+        for own, name, _ in _OBSERVATION:
+            getattr(message, name).CopyFrom(message_from_tensor(getattr(tokens.observation, own)))
     if tokens.camera is not None:
         message.cameras.CopyFrom(message_from_cameras(tokens.camera))
     return message
@@ -260,16 +262,26 @@ def tokens_from_message(message: stage_pb2.ImageTokens, field: str = "tokens") -
     """
     tokens = tensor_from_message(message.tokens, f"{field}.tokens", 1, -1, -1)
     count = tokens.shape[1]
-    present = {descriptor.name for descriptor, _ in message.ListFields()}
-    further: dict[str, Any] = {
-        name: tensor_from_message(getattr(message, name), f"{field}.{name}", *shape)
-        for name, shape in _OPTIONAL_TOKENS.items()
-        if name in present
-    }
     return ImageTokens(
         tokens=tokens,
         mask=tensor_from_message(message.mask, f"{field}.mask", 1, count, kind="bool"),
         positions=tensor_from_message(message.positions, f"{field}.positions", 1, count, 2),
         camera=cameras_from_message(message.cameras, f"{field}.cameras", 1) if message.HasField("cameras") else None,
-        **further,
+        observation=_observation(message, field),
     )
+
+
+def _observation(message: stage_pb2.ImageTokens, field: str) -> Observation | None:
+    """The observation in a message of tokens; FormatError where only some of it was sent."""
+    present = {descriptor.name for descriptor, _ in message.ListFields()}
+    sent = [name for _, name, _ in _OBSERVATION if name in present]
+    if not sent:
+        return None
+    if missing := [name for _, name, _ in _OBSERVATION if name not in sent]:
+        raise FormatError(
+            f"{field} has {sent[0]} but no {missing[0]}; send all or none.", field=f"{field}.{missing[0]}"
+        )
+    parts = {
+        own: tensor_from_message(getattr(message, name), f"{field}.{name}", *shape) for own, name, shape in _OBSERVATION
+    }
+    return Observation(**parts)

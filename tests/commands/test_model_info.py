@@ -11,7 +11,7 @@ import torch
 
 from headlift.commands.model_info import describe
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import CONFIGS, named_config
+from headlift.model.sizes import CONFIGS, named_config
 
 
 def test_base_has_the_parameters_of_the_hand_count() -> None:

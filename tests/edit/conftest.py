@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from headlift.edit.stage import Edit, SmallClip
-from headlift.model.config import named_config
 from headlift.model.edit import EditModel, named_edit_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
 

@@ -15,11 +15,11 @@ from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import Provenance, save_checkpoint
 from headlift.model.complexion import Complexion
-from headlift.model.config import DecoderConfig, EncoderConfig, PercHeadConfig
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.edit_checkpoint import save_edit
 from headlift.model.map_words import SIDE, MapWords
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig
+from headlift.model.perchead.model import PercHead
 from headlift.model.style import StyleModel, Vocabulary
 from headlift.model.types import Gaussians, Portrait
 

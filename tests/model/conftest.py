@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headlift.model.config import PercHeadConfig, named_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 
 MakeModel = Callable[..., PercHead]

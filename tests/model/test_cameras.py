@@ -17,8 +17,8 @@ from headlift.model.cameras import (
     orbit_camera,
     orbit_cameras,
     pose_from_cameras,
+    project,
 )
-from headlift.model.guidance import project
 from headlift.model.types import DISTANCE, HEAD_CENTER, Cameras
 
 ANGLES = st.floats(-180, 180)

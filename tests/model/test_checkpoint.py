@@ -13,8 +13,8 @@ from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint, weights_hash
-from headlift.model.config import named_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 
 ORIGIN = Provenance("a test", "Apache-2.0", ("heads (CC0)",), 7, 70, "2026-11-21T00:00:00Z", "abc", {"psnr": 22.5})

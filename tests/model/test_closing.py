@@ -7,8 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from headlift.model.cameras import orbit_camera
-from headlift.model.closing import closed
-from headlift.model.decoder import quats_from_normals
+from headlift.model.gaussians import quats_from_normals
+from headlift.model.mini.finish import fill_holes
 from headlift.model.splat import rasterize
 from headlift.model.types import HEAD_CENTER, Gaussians
 
@@ -55,17 +55,17 @@ def test_the_back_no_longer_shows_through_the_face(ball, uneven):
     holey = head(ball[0], 0.001)
     assert darkest(holey) < 0.2
     for face in (FACE, ~FACE):
-        assert darkest(closed(holey, ball[1], ball[0], face, 0.6)) > 0.6
+        assert darkest(fill_holes(holey, ball[1], ball[0], face, 0.6)) > 0.6
     holey = head(uneven[0], 0.001)
     for face in (FACE, ~FACE):
-        assert darkest(closed(holey, uneven[1], uneven[0], face, 0.8)) > 0.6
+        assert darkest(fill_holes(holey, uneven[1], uneven[0], face, 0.8)) > 0.6
 
 
 def test_three_of_four_discs_keep_their_detail(ball):
     """Points of light as fine as the discs stay where they are seen from; wider discs would drown them."""
     normals, neighbors = ball
     fine = head(normals, 0.0022)
-    made = closed(fine, neighbors, normals, FACE, 0.6)
+    made = fill_holes(fine, neighbors, normals, FACE, 0.6)
     upper = torch.arange(COUNT) % 4 > 0
     for name in ("means", "quats", "opacities", "colors", "scales"):
         assert torch.equal(getattr(made, name)[upper], getattr(fine, name)[upper])
@@ -79,7 +79,7 @@ def test_three_of_four_discs_keep_their_detail(ball):
 
 def test_elsewhere_discs_grow_where_they_are(ball):
     narrow = head(ball[0], 0.0005)
-    made = closed(narrow, ball[1], ball[0], ~FACE, 0.5)
+    made = fill_holes(narrow, ball[1], ball[0], ~FACE, 0.5)
     assert torch.equal(made.scales[:, 2], narrow.scales[:, 2])
     assert (made.scales[:, :2] > 2 * narrow.scales[:, :2]).float().mean() > 0.9
     assert torch.allclose(made.scales[:, :2].mean(), torch.tensor(0.5 * 0.0069), rtol=0.1)
@@ -89,7 +89,7 @@ def test_elsewhere_discs_grow_where_they_are(ball):
 
 def test_wide_discs_keep_their_width(ball):
     wide = head(ball[0], 0.05)
-    assert torch.equal(closed(wide, ball[1], ball[0], FACE, 0.5).scales, wide.scales)
+    assert torch.equal(fill_holes(wide, ball[1], ball[0], FACE, 0.5).scales, wide.scales)
 
 
 def test_what_lies_beneath_hides_nothing_that_lies_upon_it(ball):
@@ -103,6 +103,6 @@ def test_what_lies_beneath_hides_nothing_that_lies_upon_it(ball):
         return float(views.rgb[0, 0, 84:108, 84:108].std())
 
     painted = replace(fine, colors=stripes)
-    blurred = contrast(closed(painted, neighbors, normals, ~FACE, 0.6))
-    made = contrast(closed(painted, neighbors, normals, FACE, 0.6))
+    blurred = contrast(fill_holes(painted, neighbors, normals, ~FACE, 0.6))
+    made = contrast(fill_holes(painted, neighbors, normals, FACE, 0.6))
     assert made > 1.1 * blurred

@@ -8,7 +8,8 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import CONFIGS, DecoderConfig, EncoderConfig, PercHeadConfig, SharpenerConfig, named_config
+from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig, SharpenerConfig
+from headlift.model.sizes import CONFIGS, named_config
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_camera
-from headlift.model.config import named_config
-from headlift.model.decoder import multiply_quats, quats_from_normals
-from headlift.model.perchead import PercHead
-from headlift.model.surfaces import Shown
+from headlift.model.gaussians import multiply_quats, quats_from_normals
+from headlift.model.mini.parsing_groups import ParsingGroup
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Region, Template
 from headlift.model.types import Gaussians, ImageTokens
 
@@ -197,7 +197,7 @@ def test_what_hair_covers_takes_the_hairs_colour_where_it_is_hidden(template: Te
         assert tokens.pixels is not None
         pixels = torch.cat([red[None, :, None, None].expand(1, 3, *tokens.pixels.shape[2:]), tokens.pixels[:, 3:]], 1)
         all_hair = torch.zeros_like(tokens.parsing)
-        all_hair[:, Shown.HAIR] = 1.0
+        all_hair[:, ParsingGroup.HAIR] = 1.0
         tokens = replace(tokens, parsing=all_hair, pixels=pixels, code=torch.zeros_like(tokens.code))
         hidden = (template.normals[:, 2] < -0.3) & (template.regions == Region.FACE)  # where no hair grows
         found = []

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
-from headlift.model.config import EncoderConfig, PercHeadConfig, named_config
 from headlift.model.edit import EDIT_CONFIGS, EditConfig, EditEncoder, EditModel, named_edit_config, one_hot
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 
 SIDE = 64

@@ -10,11 +10,11 @@ import torch
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, MissingWeightsError
 from headlift.model.checkpoint import Provenance
 from headlift.model.complexion import Complexion
-from headlift.model.config import named_config
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import load_edit_weights, save_edit
 from headlift.model.map_words import MapWords
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
 

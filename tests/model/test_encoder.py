@@ -10,9 +10,10 @@ from torch import Tensor
 
 from headlift.errors import MissingWeightsError
 from headlift.model.cameras import FRONTAL_POSE, orbit_cameras
-from headlift.model.config import EncoderConfig, named_config
-from headlift.model.encoder import ImageEncoder, foreground_patches, patch_centers, token_grid
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import EncoderConfig
+from headlift.model.perchead.encoder import ImageEncoder, foreground_patches, patch_centers, token_grid
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.types import ImageTokens
 
 Portraits = tuple[Tensor, Tensor]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from headlift.model.cameras import orbit_camera
-from headlift.model.config import named_config
-from headlift.model.guidance import Viewer, facing, project, recolor_trust, sample, z_buffer
-from headlift.model.perchead import PercHead
-from headlift.model.surfaces import Shown
+from headlift.model.cameras import orbit_camera, project
+from headlift.model.mini.parsing_groups import ParsingGroup
+from headlift.model.mini.projection import ProjectedImage, facing, recolor_trust, sample_maps, z_buffer
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift.model.types import HEAD_CENTER
 
@@ -33,7 +33,7 @@ def test_projection_is_the_cameras_own_formula() -> None:
 def test_the_near_side_of_a_ball_is_seen_and_the_far_side_is_not() -> None:
     points, camera = ball(), orbit_camera(40, size=64)
     normals = torch.nn.functional.normalize(points[0] - torch.tensor(HEAD_CENTER), dim=-1)
-    sight = Viewer(torch.ones(1, 4, 64, 64), camera, points).look(points, normals)
+    sight = ProjectedImage(torch.ones(1, 4, 64, 64), camera, points).look(points, normals)
     towards, seen = sight.facing[0, :, 0], sight.visible[0, :, 0]
     assert (seen[towards > 0.7] > 0.9).float().mean() > 0.99
     assert (seen[towards < -0.3] < 0.1).float().mean() > 0.99
@@ -49,7 +49,7 @@ def test_a_surface_that_slopes_away_does_not_hide_itself() -> None:
         points = torch.stack([flat[:, 0] * angle.cos(), flat[:, 1], -flat[:, 0] * angle.sin()], -1)
         points = torch.cat([points, points - torch.tensor([0.0, 0, 0.06])])[None] + torch.tensor(HEAD_CENTER)
         normals = normal.expand(points.shape[1], 3)
-        viewer = Viewer(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
+        viewer = ProjectedImage(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
         before, behind = viewer.look(points, normals).visible[0, :, 0].chunk(2)
         assert float(before.min()) > 0.99, tilt
         assert not behind[flat.abs().amax(1) < 0.04].any(), tilt
@@ -60,7 +60,7 @@ def test_a_point_fetches_the_colour_that_the_picture_has_at_its_projection() -> 
     picture[:, 0], picture[:, 3, :, :32], picture[:, 3, :, 32:] = 0.25, 0.5, 1.0
     points = torch.tensor([[[-0.05, 0.01, 0.09], [0.05, 0.01, 0.09]]])  # left and right half of the picture
     normals = torch.tensor([[0.0, 0, 1]]).expand(2, 3)
-    sight = Viewer(picture, orbit_camera(0, size=64), points).look(points, normals)
+    sight = ProjectedImage(picture, orbit_camera(0, size=64), points).look(points, normals)
     torch.testing.assert_close(sight.color[0, :, 0], torch.tensor([0.5, 0.25]))  # alpha is divided out
     torch.testing.assert_close(sight.alpha[0, :, 0], torch.tensor([0.5, 1.0]))
     assert sight.weight[0, 0] == 0
@@ -70,7 +70,7 @@ def test_a_point_fetches_the_colour_that_the_picture_has_at_its_projection() -> 
 def test_the_mirrored_sighting_is_the_sighting_of_the_mirrored_point() -> None:
     points, picture = ball(300), torch.rand(1, 4, 64, 64)
     normals = torch.nn.functional.normalize(points[0], dim=-1)
-    viewer = Viewer(picture, orbit_camera(25, size=64), points)
+    viewer = ProjectedImage(picture, orbit_camera(25, size=64), points)
     flip = torch.tensor([-1.0, 1, 1])
     own, mirrored = viewer.look_twice(points * flip, normals * flip)
     back, again = viewer.look_twice(points, normals)
@@ -80,7 +80,7 @@ def test_the_mirrored_sighting_is_the_sighting_of_the_mirrored_point() -> None:
 
 def test_points_outside_or_behind_are_not_visible_and_break_nothing() -> None:
     points = torch.tensor([[[5.0, 0, 0], [0, 0, 3.0], [0, 0, 0.0]]])
-    viewer = Viewer(torch.ones(1, 4, 32, 32), orbit_camera(0, size=32), points)
+    viewer = ProjectedImage(torch.ones(1, 4, 32, 32), orbit_camera(0, size=32), points)
     sight = viewer.look(points, torch.tensor([[0.0, 0, 1]]).expand(3, 3))
     assert sight.weight[0, :, 0].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
     assert torch.isfinite(sight.numbers).all()
@@ -97,7 +97,7 @@ def test_z_buffer_keeps_the_nearest_depth_and_spreads_it_by_one_cell() -> None:
 def test_samples_are_pixel_values_at_pixel_centres() -> None:
     maps = torch.rand(1, 2, 4, 4)
     uv = torch.tensor([[[0.5 / 4, 2.5 / 4], [3.5 / 4, 0.5 / 4]]])
-    torch.testing.assert_close(sample(maps, uv)[0], torch.stack([maps[0, :, 2, 0], maps[0, :, 0, 3]]))
+    torch.testing.assert_close(sample_maps(maps, uv)[0], torch.stack([maps[0, :, 2, 0], maps[0, :, 0, 3]]))
 
 
 def test_seen_colours_come_from_the_picture_and_hidden_ones_do_not(template: Template) -> None:
@@ -124,8 +124,10 @@ def test_a_mirrored_portrait_of_a_mirrored_camera_gives_mirrored_sightings() -> 
     points, picture = ball(500), torch.rand(1, 4, 64, 64)
     normals = torch.nn.functional.normalize(points[0], dim=-1)
     flip = torch.tensor([-1.0, 1, 1])
-    one = Viewer(picture, orbit_camera(30, size=64), points).look(points, normals)
-    two = Viewer(picture.flip(-1), orbit_camera(-30, size=64), points * flip).look(points * flip, normals * flip)
+    one = ProjectedImage(picture, orbit_camera(30, size=64), points).look(points, normals)
+    two = ProjectedImage(picture.flip(-1), orbit_camera(-30, size=64), points * flip).look(
+        points * flip, normals * flip
+    )
     torch.testing.assert_close(one.color, two.color, atol=1e-4, rtol=0)
     torch.testing.assert_close(one.facing, two.facing, atol=1e-5, rtol=0)
 
@@ -145,10 +147,10 @@ def test_no_gradient_flows_into_the_places_of_the_sightings(template: Template) 
 def test_a_picture_recolours_what_faces_it_and_may_show_what_it_shows() -> None:
     points, camera = ball(), orbit_camera(0, size=64)
     normals = torch.nn.functional.normalize(points[0] - torch.tensor(HEAD_CENTER), dim=-1)
-    skin = torch.zeros(1, len(Shown), 8, 8)
-    skin[:, Shown.SKIN] = 1.0
-    may_be_skin = torch.zeros(len(normals), len(Shown))
-    may_be_skin[:, Shown.SKIN] = 1.0
+    skin = torch.zeros(1, len(ParsingGroup), 8, 8)
+    skin[:, ParsingGroup.SKIN] = 1.0
+    may_be_skin = torch.zeros(len(normals), len(ParsingGroup))
+    may_be_skin[:, ParsingGroup.SKIN] = 1.0
     towards = facing(camera, points, normals)[0, :, 0]
     trust = recolor_trust(skin, camera, points[0], normals, may_be_skin)
     assert trust[towards > 0.7].min() == 1

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from headlift.model.hair_grain import hair_contrast, hair_grain
-from headlift.model.surfaces import Shown
+from headlift.model.mini.hair import hair_contrast, hair_grain
+from headlift.model.mini.parsing_groups import ParsingGroup
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def striped(contrast, period=4, side=96):
     """A picture of hair in vertical stripes, and its parsing."""
     stripes = (torch.arange(side) // (period // 2) % 2).float() * 2 - 1
     rgb = 0.4 + contrast * stripes.expand(1, 3, side, side) * torch.tensor([1.0, 0.5, 0.25]).view(1, 3, 1, 1)
-    shown = torch.zeros(1, len(Shown), side // 2, side // 2)
-    shown[:, Shown.HAIR] = 1
+    shown = torch.zeros(1, len(ParsingGroup), side // 2, side // 2)
+    shown[:, ParsingGroup.HAIR] = 1
     return torch.cat([rgb, torch.ones(1, 1, side, side)], 1), shown
 
 

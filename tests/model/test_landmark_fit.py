@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import FRONTAL_POSE, POSE_DIM, cameras_from_pose
-from headlift.model.landmark_fit import LandmarkErrors, LandmarkShape, fit_landmarks, landmark_errors
+from headlift.model.mini.landmark_fit import LandmarkErrors, LandmarkShape, fit_landmarks, landmark_errors
 from headlift.model.types import FOCAL
 
 B, L, K = 4, 120, 6

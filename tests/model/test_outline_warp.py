@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from headlift.model.encoder import FRONTAL_POSE
 
 from headlift.model.cameras import cameras_from_pose, orbit_cameras
-from headlift.model.encoder import FRONTAL_POSE
-from headlift.model.outline_warp import fit_warp, freedom, warped
-from headlift.model.silhouette_fit import THINNING, ThinnedHead
+from headlift.model.mini.outline_fit import STRIDE, SubsampledHead, apply_deformation, deform_weight, fit_deformation
 from headlift.model.splat import rasterize
 from headlift.model.template import Region
 from headlift.model.types import FOCAL, Gaussians
@@ -25,7 +24,7 @@ def ball():
 @pytest.fixture(scope="module")
 def free(ball):
     face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
-    return freedom(ball, torch.where(face, int(Region.FACE), int(Region.HAIR)).to(torch.uint8))
+    return deform_weight(ball, torch.where(face, int(Region.FACE), int(Region.HAIR)).to(torch.uint8))
 
 
 def discs(count):
@@ -42,11 +41,11 @@ def outline(means, side=128):
 def fit(ball, free, alphas, steps=24, known=None):
     """Shifts of balls that a code of one number makes 1 + code times as large; here it stays 0."""
     quats, scales = discs(len(ball))
-    rows = slice(None, None, THINNING)
-    head = ThinnedHead(ball[rows], ball[None, rows], quats[rows], scales[rows] * THINNING**0.5)
+    rows = slice(None, None, STRIDE)
+    head = SubsampledHead(ball[rows], ball[None, rows], quats[rows], scales[rows] * STRIDE**0.5)
     count = len(alphas)
     where, code = POSE.expand(count, -1), torch.zeros(count, 1)
-    return fit_warp(alphas, head, free[rows], where, code, cells=8, steps=steps, known=known)
+    return fit_deformation(alphas, head, free[rows], where, code, cells=8, steps=steps, known=known)
 
 
 def overlap(a, b):
@@ -59,13 +58,13 @@ def test_the_face_is_held_and_the_far_is_free(ball, free):
     assert float(free[face].max()) == 0
     assert float(free[ball[:, 1] > 0.07].min()) == 1
     assert 0 < float(free[(ball[:, 1] > 0.02) & (ball[:, 1] < 0.04) & (ball[:, 2] > 0.05)].mean()) < 1
-    assert torch.equal(freedom(ball, torch.full((len(ball),), int(Region.HAIR))), torch.ones(len(ball)))
+    assert torch.equal(deform_weight(ball, torch.full((len(ball),), int(Region.HAIR))), torch.ones(len(ball)))
 
 
 def test_a_shift_moves_what_a_pixel_shows_by_that_share_of_the_picture(ball):
     shift = torch.zeros(1, 2, 4, 4)
     shift[:, 0], shift[:, 1] = 0.02, -0.05
-    moved = warped(ball[None], shift, torch.ones(len(ball)), VIEW)[0]
+    moved = apply_deformation(ball[None], shift, torch.ones(len(ball)), VIEW)[0]
 
     def places(x):
         x = x @ VIEW[0, :3, :3].T + VIEW[0, :3, 3]
@@ -82,7 +81,7 @@ def test_what_lies_behind_moves_with_what_lies_before(ball):
     pair = torch.tensor([[[0.02, 0.05, 0.06], [0.0, 0.0, 0.0]]])
     ray = torch.linalg.inv(VIEW[0]) @ torch.tensor([0.0, 0, 0, 1])
     pair[0, 1] = pair[0, 0] + 0.15 * (pair[0, 0] - ray[:3]) / (pair[0, 0] - ray[:3]).norm()  # further along the ray
-    moved = (warped(pair, shift, torch.ones(2), VIEW) - pair)[0]
+    moved = (apply_deformation(pair, shift, torch.ones(2), VIEW) - pair)[0]
     assert float(moved[0].norm()) > 1e-3
     assert torch.nn.functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.999
 
@@ -92,7 +91,7 @@ def test_hair_grows_to_a_bun_that_the_code_does_not_know(ball, free):
     bun[:, 1] += 0.03 * ((ball[:, 1] - 0.03) / 0.06).clamp(0, 1) * (1 - (ball[:, 0] / 0.08).square()).clamp_min(0)
     alpha = outline(bun)
     warp = fit(ball, free, alpha)
-    moved = warped(ball[None], warp, free, VIEW)[0]
+    moved = apply_deformation(ball[None], warp, free, VIEW)[0]
     assert overlap(outline(ball), alpha) < 0.92
     assert overlap(outline(moved), alpha) > 0.955
     face = (ball[:, 1] < 0) & (ball[:, 2] > 0)
@@ -115,12 +114,15 @@ def test_hair_that_stands_off_on_both_sides_stands_off_before_and_behind(ball):
     outwards[:, 0] = 0.04 * torch.linspace(-1, 1, 9)
 
     def depth(shift):
-        flat, round_ = warped(ball[None], shift, free, VIEW)[0], warped(ball[None], shift, free, VIEW, middle)[0]
+        flat, round_ = (
+            apply_deformation(ball[None], shift, free, VIEW)[0],
+            apply_deformation(ball[None], shift, free, VIEW, middle)[0],
+        )
         assert torch.allclose(flat[:, :2], round_[:, :2], atol=1e-4)  # the camera looks almost along z
         return round_ - flat
 
     grown = depth(outwards)[:, 2]
-    wide = warped(ball[None], outwards, free, VIEW)[0] - ball
+    wide = apply_deformation(ball[None], outwards, free, VIEW)[0] - ball
     assert float(grown.max()) == pytest.approx(float(wide[:, 0].max()), rel=0.2)
     assert float(grown.min()) == pytest.approx(-float(grown.max()), rel=0.05)
     assert float(grown[ball[:, 2].abs() < 0.005].abs().max()) < 0.1 * float(grown.max())
@@ -130,7 +132,7 @@ def test_hair_that_stands_off_on_both_sides_stands_off_before_and_behind(ball):
 
 
 def test_a_head_that_fills_its_matte_hardly_moves(ball, free):
-    moved = warped(ball[None], fit(ball, free, outline(ball)), free, VIEW)[0]
+    moved = apply_deformation(ball[None], fit(ball, free, outline(ball)), free, VIEW)[0]
     assert overlap(outline(moved), outline(ball)) > 0.97
     assert float((moved - ball).norm(dim=1).mean()) < 0.005
 
@@ -140,7 +142,7 @@ def test_below_the_photograph_nothing_is_said(ball, free):
     alpha = outline(ball)
     alpha[:, :, 70:] = 0
     warp = fit(ball, free, alpha)
-    moved = warped(ball[None], warp, free, VIEW)[0]
+    moved = apply_deformation(ball[None], warp, free, VIEW)[0]
     low = ball[:, 1] < -0.05
     assert float((moved - ball)[low].norm(dim=1).max()) < 0.008
 
@@ -152,7 +154,7 @@ def test_past_the_photographs_border_nothing_is_said(ball, free):
     known[..., :50] = 0
     cut = alpha * known
     side = ball[:, 0] < -0.06
-    means = [warped(ball[None], fit(ball, free, cut, known=k), free, VIEW)[0] for k in (None, known)]
+    means = [apply_deformation(ball[None], fit(ball, free, cut, known=k), free, VIEW)[0] for k in (None, known)]
     drawn_in, left = ((m - ball)[side, 0].mean() for m in means)
     assert float(drawn_in) > 0.006
     assert abs(float(left)) < 0.002

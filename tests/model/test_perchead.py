@@ -10,8 +10,9 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_camera
-from headlift.model.config import PercHeadConfig, named_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 
 Portraits = tuple[Tensor, Tensor]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from headlift.model.config import SharpenerConfig
-from headlift.model.sharpener import Sharpener, gaussian_kernel
+from headlift.model.perchead.config import SharpenerConfig
+from headlift.model.perchead.sharpener import Sharpener, gaussian_kernel
 
 SMALL = {"channels": 8, "depth": 2, "blur_sigma": 1.0}
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from headlift.model.encoder import FRONTAL_POSE
 
 from headlift.model.cameras import cameras_from_pose
-from headlift.model.encoder import FRONTAL_POSE
-from headlift.model.landmark_fit import HeadFit, LandmarkShape, fit_landmarks
-from headlift.model.silhouette_fit import ThinnedHead, fit_silhouette
+from headlift.model.mini.landmark_fit import HeadFit, LandmarkShape, fit_landmarks
+from headlift.model.mini.outline_fit import SubsampledHead, fit_outline
 from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, Gaussians
 
@@ -21,7 +21,7 @@ def ball():
     swell = 0.012 * way * (way[:, 1:2] > 0)
     shift = torch.tensor([0.004, 0.0, 0.0]).expand(3000, 3)
     quats = torch.nn.functional.pad(torch.ones(3000, 1), (0, 3))
-    return ThinnedHead(0.09 * way, torch.stack([swell, shift]), quats, torch.full((3000, 3), 0.006))
+    return SubsampledHead(0.09 * way, torch.stack([swell, shift]), quats, torch.full((3000, 3), 0.006))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def seen(ball, marks, codes, spread=0.004, pose=POSE, **options) -> HeadFit:
 
 def fit(ball, marks, alpha, code=(0.0, 0.0), steps=24, known=None):
     found = seen(ball, marks, torch.tensor([code]), fixed_camera=True)
-    pose, codes = fit_silhouette(alpha, ball, found, steps=steps, known=known, fixed_camera=True)
+    pose, codes = fit_outline(alpha, ball, found, steps=steps, known=known, fixed_camera=True)
     torch.testing.assert_close(pose, found.pose)
     return codes[0]
 
@@ -93,7 +93,7 @@ def test_what_the_photograph_cuts_off_beside_is_not_an_outline(ball, marks):
 def test_each_portrait_of_a_batch_is_fitted_alone(ball, marks):
     mattes = torch.cat([matte(ball, [2.0, 0.0]), matte(ball, [-1.0, 0.0])])
     found = seen(ball, marks, torch.zeros(2, 2), fixed_camera=True)
-    _, both = fit_silhouette(mattes, ball, found, steps=8, fixed_camera=True)
+    _, both = fit_outline(mattes, ball, found, steps=8, fixed_camera=True)
     torch.testing.assert_close(both[1], fit(ball, marks, mattes[1:], steps=8))
 
 
@@ -112,12 +112,12 @@ def aside(a, b) -> float:
 def test_a_camera_that_landmarks_leave_open_moves_to_where_the_outline_fits(ball, marks):
     guess = POSE + torch.tensor([[0.0] * 6 + [0.03, 0.0, 0.0]])  # three hundredths of the crop beside
     doubtful = seen(ball, marks, torch.zeros(1, 2), spread=0.3, pose=guess, pose_doubt=torch.full((9,), 0.03))
-    pose, code = fit_silhouette(matte(ball, [0.0, 0.0]), ball, doubtful, steps=40)
+    pose, code = fit_outline(matte(ball, [0.0, 0.0]), ball, doubtful, steps=40)
     assert aside(pose, POSE) < 0.4 * aside(doubtful.pose, POSE)
     assert torch.isfinite(code).all()
 
 
 def test_a_camera_that_landmarks_hold_stays(ball, marks):
     sure = seen(ball, marks, torch.zeros(1, 2), spread=0.003)
-    pose, _ = fit_silhouette(matte(ball, [0.0, 3.0]), ball, sure, steps=24)
+    pose, _ = fit_outline(matte(ball, [0.0, 3.0]), ball, sure, steps=24)
     assert aside(pose, POSE) < 0.004

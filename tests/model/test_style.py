@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import HeadNetConfig
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.config import HeadNetConfig
+from headlift.model.mini.headnet import HeadNet
 from headlift.model.style import StyleConfig, StyleModel, Vocabulary, feature_width, picture_features
 
 WORDS = Vocabulary(

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from headlift.model.config import named_config
-from headlift.model.perchead import PercHead
+from headlift.model.mini.finish import match_monochrome
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
-from headlift.model.tone import toned
 from headlift.stages.reconstruct import Reconstruct
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
@@ -38,20 +38,20 @@ def spread(colors: torch.Tensor) -> torch.Tensor:
 
 def test_the_head_of_a_grey_portrait_is_grey_and_as_bright_as_before() -> None:
     noisy = brightness() + 0.004 * torch.randn(128, 128, 3, generator=torch.Generator().manual_seed(0))
-    grey = toned(COLORS, portrait(noisy))
+    grey = match_monochrome(COLORS, portrait(noisy))
     assert (grey.max(-1).values - grey.min(-1).values).max() < 0.005
     torch.testing.assert_close(grey @ LUMA, COLORS @ LUMA, atol=0.005, rtol=0)
 
 
 def test_the_head_of_a_sepia_portrait_is_sepia() -> None:
-    changed = toned(COLORS, portrait(sepia(brightness())))
+    changed = match_monochrome(COLORS, portrait(sepia(brightness())))
     grey = (COLORS @ LUMA)[:, None]
     inside = ((grey > 0.2) & (grey < 0.8))[:, 0]
     torch.testing.assert_close((changed @ LUMA)[inside], (COLORS @ LUMA)[inside], atol=0.01, rtol=0)
     red, green, blue = changed[inside].unbind(-1)
     assert (red - green).min() > 0.02
     assert (green - blue).min() > 0.05
-    # Equally bright is equally toned.
+    # Equally bright is equally match_monochrome.
     order = grey[inside, 0].argsort()
     assert (red - blue)[order].diff().abs().max() < 0.02
 
@@ -60,18 +60,18 @@ def test_the_head_of_a_sepia_portrait_is_sepia() -> None:
 def test_a_portrait_with_colours_of_its_own_changes_nothing(colored: float) -> None:
     spots = brightness().repeat(1, 1, 3)
     spots[40:70, :, 0] += colored  # lips, say
-    assert toned(COLORS, portrait(spots)) is COLORS
+    assert match_monochrome(COLORS, portrait(spots)) is COLORS
 
 
 def test_between_the_two_colours_fade() -> None:
     spots = brightness().repeat(1, 1, 3)
     spots[40:70, :, 0] += 0.03
-    faded = toned(COLORS, portrait(spots))
+    faded = match_monochrome(COLORS, portrait(spots))
     assert 0.1 * spread(COLORS) < spread(faded) < 0.9 * spread(COLORS)
 
 
 def test_nobody_in_the_picture_says_nothing() -> None:
-    assert toned(COLORS, torch.zeros(1, 4, 64, 64)) is COLORS
+    assert match_monochrome(COLORS, torch.zeros(1, 4, 64, 64)) is COLORS
 
 
 def test_decoding_gives_a_grey_portrait_a_grey_head(template: Template) -> None:

@@ -44,9 +44,9 @@ def test_what_lies_past_the_photograph_is_not_known() -> None:
     portrait = Portrait(torch.zeros(3, 32, 32), torch.zeros(1, 32, 32), matrix, source_size=(40, 20))
     expected = torch.zeros(1, 32, 32)
     expected[:, 6:16, 4:24] = 1
-    assert torch.equal(portrait.known(), expected)
+    assert torch.equal(portrait.source_mask(), expected)
 
 
 def test_without_a_source_size_everything_counts_as_known() -> None:
     portrait = Portrait(torch.zeros(3, 8, 8), torch.zeros(1, 8, 8), torch.eye(2, 3, dtype=torch.float64))
-    assert bool((portrait.known() == 1).all())
+    assert bool((portrait.source_mask() == 1).all())

@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.preprocess.crop import crop_from_face
 from headlift.preprocess.detect import HaarFaceDetector
 from headlift.preprocess.interfaces import Face

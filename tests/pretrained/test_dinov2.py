@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, InvalidInputError, MissingWeightsError
-from headlift.model.config import BACKBONES
+from headlift.model.perchead.config import BACKBONES
 from headlift.pretrained.dinov2 import ARCHITECTURES, Architecture, Dinov2, _vision_transformer, fill, load_dinov2
 
 SHAPES = {

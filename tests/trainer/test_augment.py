@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from headlift.model.cameras import orbit_cameras
-from headlift.model.guidance import project
+from headlift.model.cameras import orbit_cameras, project
 from headlift.model.types import FOCAL
 from headlift_trainer import augment
 from headlift_trainer.step import crop_cameras

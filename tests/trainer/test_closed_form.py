@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from headlift.model.config import named_config
-from headlift.model.encoder import ThumbnailHead
+from headlift.model.mini.thumbnail import ThumbnailHead
+from headlift.model.sizes import named_config
 from headlift_trainer.closed_form import _best_ridge
 
 

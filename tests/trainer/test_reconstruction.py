@@ -13,8 +13,9 @@ import torch
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import EncoderConfig, PercHeadConfig, named_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.splat import rasterize
 from headlift.model.template import Template
 from headlift.model.types import Gaussians

@@ -13,10 +13,10 @@ import torch
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import named_config
-from headlift.model.headnet import HeadNet, save_headnet
-from headlift.model.landmark_fit import LandmarkErrors
-from headlift.model.perchead import PercHead
+from headlift.model.mini.headnet import HeadNet, save_headnet
+from headlift.model.mini.landmark_fit import LandmarkErrors
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift.model.types import FOCAL
 from headlift_trainer.ablation import INPUTS, measured, run_ablation, tables

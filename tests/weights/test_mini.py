@@ -15,7 +15,7 @@ import headlift.weights
 from headlift import formats
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint, weights_hash
-from headlift.model.guidance import hair_color
+from headlift.model.mini.hair import hair_color
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.serving.network import LocalStages, load_stages
@@ -74,7 +74,7 @@ def test_the_astronaut_is_seen_from_the_front(head: tuple[Gaussians, Cameras]) -
 def test_the_head_covers_the_matte_of_its_portrait(portrait: Portrait, head: tuple[Gaussians, Cameras]) -> None:
     gaussians, camera = head
     alpha = rasterize(gaussians, camera).alpha[0] > 0.5
-    matte = (portrait.alpha > 0.5) & (portrait.known() > 0.5)
+    matte = (portrait.alpha > 0.5) & (portrait.source_mask() > 0.5)
     assert float((alpha & matte).sum() / matte.sum()) > 0.85
 
 

@@ -15,7 +15,7 @@ import torch
 
 from headlift.errors import InvalidInputError
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift_trainer.datasets.synthetic import SyntheticHeads, augmented
 from headlift_trainer.evaluation.synthetic import FRONT, GROUPS

@@ -16,8 +16,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.config import PercHeadConfig, named_config
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.splat.rasterize import available_backends
 from headlift.model.template import builtin_template
 from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2

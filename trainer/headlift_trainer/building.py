@@ -10,10 +10,10 @@ import torch
 
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import EncoderConfig
 from headlift.model.edit import EditModel, named_edit_config
-from headlift.model.encoder import Backbone
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import EncoderConfig
+from headlift.model.perchead.encoder import Backbone
+from headlift.model.perchead.model import PercHead
 from headlift.model.template import builtin_template
 from headlift.pretrained.clip import load_clip
 from headlift.pretrained.dinov2 import load_dinov2

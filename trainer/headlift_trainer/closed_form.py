@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
-from headlift.model.landmark_fit import landmark_errors
-from headlift.model.perchead import PercHead
+from headlift.model.mini.landmark_fit import landmark_errors
+from headlift.model.perchead.model import PercHead
 from headlift.model.template import Region
 from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads
 from headlift_trainer.head_code import LinearCode, fit_linear_code

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from headlift.errors import InvalidInputError
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import named_config
-from headlift.model.headnet import HeadNet, load_headnet
-from headlift.model.perchead import PercHead
+from headlift.model.mini.headnet import HeadNet, load_headnet
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.template import builtin_template
 from headlift_trainer.headnet.data import PackedHeads
 from headlift_trainer.headnet.landmarks import landmark_rows

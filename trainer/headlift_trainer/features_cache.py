@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.encoder import Backbone
+from headlift.model.perchead.encoder import Backbone
 
 
 class CachedBackbone:

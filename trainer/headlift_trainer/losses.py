@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift.model.types import FOCAL
 from headlift_trainer.metrics import ssim
 

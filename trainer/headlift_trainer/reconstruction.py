@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from headlift import __version__
 from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
 from headlift_trainer.clock import border, phase

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from headlift import __version__
 from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.headnet import load_headnet
-from headlift.model.perchead import PercHead
+from headlift.model.mini.headnet import load_headnet
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.template import Template
 from headlift_trainer.closed_form import face_weight, fill_head_code, fit_landmark_errors, fit_thumbnail_head

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import FOCAL, HEAD_CENTER, Cameras, Gaussians, ImageTokens
 from headlift_trainer.datasets.synthetic import HeadBatch

@@ -19,7 +19,7 @@ def info(args: argparse.Namespace) -> int:
     """``headlift info``."""
     from headlift.commands.model_info import describe
     from headlift.model.checkpoint import load_checkpoint, weights_hash
-    from headlift.model.config import named_config
+    from headlift.model.sizes import named_config
 
     path, extra, lines = Path(args.config), {}, ""
     if path.suffix == ".safetensors":

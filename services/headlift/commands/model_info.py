@@ -11,19 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from headlift.model.config import (
+from headlift.model.mini.config import MiniConfig, MiniEncoderConfig
+from headlift.model.mini.guidance import ProjectedGuidance
+from headlift.model.mini.headnet import HeadNet
+from headlift.model.mini.model import MiniHead
+from headlift.model.perchead.config import (
     BACKBONE_PATCH,
     BACKBONES,
     DecoderConfig,
     EncoderConfig,
-    PercHeadConfig,
     SharpenerConfig,
+    VitConfig,
 )
-from headlift.model.decoder import ATTRIBUTES
-from headlift.model.encoder import VitBranch
-from headlift.model.guidance import ProjectedGuidance
-from headlift.model.headnet import HeadNet
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.decoder import ATTRIBUTES, TemplateDecoder
+from headlift.model.perchead.encoder import VitBranch
+from headlift.model.sizes import HeadModel, HeadModelConfig, build_model
 from headlift.model.template import Template
 
 FOREGROUND = 0.7  # share of patches that show the person, in a usual crop
@@ -44,7 +46,7 @@ class ModuleInfo:
 class ModelInfo:
     """All rows of one config."""
 
-    config: PercHeadConfig
+    config: HeadModelConfig
     rows: tuple[ModuleInfo, ...]
 
     @property
@@ -70,48 +72,58 @@ class ModelInfo:
         return "\n".join(lines)
 
 
-def describe(config: PercHeadConfig, *, foreground: float = FOREGROUND) -> ModelInfo:
+def describe(config: HeadModelConfig, *, foreground: float = FOREGROUND) -> ModelInfo:
     """Count a config's parameters (on torch's meta device) and FLOPs (by formula) for one portrait."""
     with torch.device("meta"):
-        model = PercHead(config, _meta_template(config.decoder.num_gaussians))
+        model = build_model(config, _meta_template(config.decoder.num_gaussians))
     encoder, decoder = config.encoder, config.decoder
     kept = round(foreground * encoder.grid**2)
-    rows = []
-    if encoder.backbone is not None:
-        rows.append(
-            ModuleInfo(f"encoder.{encoder.backbone}", *_backbone_counts(encoder.backbone, encoder.grid), frozen=True)
-        )
-    if encoder.headnet is not None and model.encoder.headnet is not None:
-        counts = _params(model.encoder.headnet), _headnet_flops(model.encoder.headnet, encoder)
-        rows.append(ModuleInfo("encoder.headnet", *counts, frozen=True))
-    rows += [
-        ModuleInfo("encoder.vit", _params(model.encoder.vit), _vit_flops(encoder)),
-        ModuleInfo("encoder.fuse", _params(model.encoder.fuse), _fuse_flops(encoder, kept)),
+    frozen, frozen_dim = _frozen(model.config, model)
+    rows = [
+        frozen,
+        ModuleInfo("encoder.vit", _params(model.encoder.vit), _vit_flops(encoder, 4 if _is_mini(model) else 3)),
+        ModuleInfo("encoder.fuse", _params(model.encoder.fuse), _fuse_flops(encoder, frozen_dim, kept)),
     ]
-    if model.encoder.head is not None:
-        head_params = _params(model.encoder.head)
-        rows.append(ModuleInfo("encoder.head", head_params, 2.0 * head_params))
-    if model.encoder.thumbnail_head is not None:
-        thumbnail_params = _params(model.encoder.thumbnail_head)
-        rows.append(ModuleInfo("encoder.thumbnail_head", thumbnail_params, 2.0 * thumbnail_params))
     queries = _params(model.decoder.embed_anchors) + model.decoder.patch_table.numel()
-    if model.decoder.embed_code is not None:
-        queries += _params(model.decoder.embed_code)
     rows += [
         ModuleInfo("decoder.queries", queries, 2.0 * model.decoder.embed_anchors.weight.numel() * decoder.num_patches),
         ModuleInfo("decoder.layers", _params(model.decoder.layers), _layers_flops(decoder, encoder.fusion_dim, kept)),
-        ModuleInfo("decoder.heads", _heads_params(model), _heads_flops(decoder)),
+        ModuleInfo("decoder.heads", _heads_params(model.decoder), _heads_flops(decoder)),
     ]
-    guidance = model.decoder.guidance
-    if guidance is not None:
-        rows.append(
-            ModuleInfo("decoder.guidance", _params(guidance), _guidance_flops(guidance, decoder, encoder.grid**2))
-        )
-    if model.decoder.head_code is not None:
-        rows.append(ModuleInfo("decoder.head_code (basis)", 0, 6.0 * decoder.code_rank * decoder.num_gaussians))
+    if isinstance(model, MiniHead):
+        rows += _mini_rows(model)
     if model.sharpener is not None and config.sharpener is not None:
         rows.append(ModuleInfo("sharpener", _params(model.sharpener), _sharpener_flops(config.sharpener)))
     return ModelInfo(config, tuple(rows))
+
+
+def _is_mini(model: HeadModel) -> bool:
+    return isinstance(model, MiniHead)
+
+
+def _frozen(config: HeadModelConfig, model: HeadModel) -> tuple[ModuleInfo, int]:
+    """The row of the frozen branch, and the width of its features."""
+    if isinstance(config, MiniConfig) and isinstance(model, MiniHead):
+        encoder, net = config.encoder, model.encoder.headnet
+        row = ModuleInfo("encoder.headnet", _params(net), _headnet_flops(net, encoder), frozen=True)
+        return row, encoder.headnet.dim * len(encoder.headnet_layers)
+    assert isinstance(config.encoder, EncoderConfig)
+    name = config.encoder.backbone
+    counts = _backbone_counts(name, config.encoder.grid)
+    return ModuleInfo(f"encoder.{name}", *counts, frozen=True), config.encoder.backbone_dim
+
+
+def _mini_rows(model: MiniHead) -> list[ModuleInfo]:
+    """What mini has beside the paper's parts."""
+    config, thumbnail = model.config, _params(model.encoder.thumbnail_head)
+    decoder, tokens = config.decoder, config.encoder.grid**2
+    guidance = model.guidance
+    return [
+        ModuleInfo("encoder.thumbnail_head", thumbnail, 2.0 * thumbnail),
+        ModuleInfo("embed_code", _params(model.embed_code), 2.0 * model.embed_code.weight.numel()),
+        ModuleInfo("guidance", _params(guidance), _guidance_flops(guidance, decoder, tokens)),
+        ModuleInfo("morphable (basis)", 0, 6.0 * config.code_rank * decoder.num_gaussians),
+    ]
 
 
 def _meta_template(n: int) -> Template:
@@ -147,7 +159,7 @@ def _backbone_counts(name: str, grid: int) -> tuple[int, float]:
     return params, float(flops)
 
 
-def _headnet_flops(net: HeadNet, config: EncoderConfig) -> float:
+def _headnet_flops(net: HeadNet, config: MiniEncoderConfig) -> float:
     """Blocks by formula, convolutions from their weights' shapes and the side at which each works."""
     tokens, size = config.grid**2, net.config
     per_token = 2 * size.dim**2 * (4 + 2 * size.mlp_ratio) + 18 * size.dim
@@ -165,17 +177,17 @@ def _headnet_flops(net: HeadNet, config: EncoderConfig) -> float:
     return blocks + convolutions
 
 
-def _vit_flops(config: EncoderConfig) -> float:
+def _vit_flops(config: VitConfig, channels: int) -> float:
     tokens = config.grid**2
     per_token = 2 * config.dim**2 * (4 + 2 * config.mlp_ratio)
     blocks = config.depth * (per_token * tokens + _attention_flops(tokens, tokens, config.dim))
-    return blocks + _stem_flops(config)
+    return blocks + _stem_flops(config, channels)
 
 
-def _stem_flops(config: EncoderConfig) -> float:
+def _stem_flops(config: VitConfig, channels: int) -> float:
     """Convolutions of either stem, from their own weights' shapes."""
     with torch.device("meta"):
-        stem = VitBranch(config).stem
+        stem = VitBranch(config, channels).stem
     side, total = config.image_size, 0.0
     for layer in stem.modules():
         if isinstance(layer, nn.Conv2d):
@@ -184,8 +196,8 @@ def _stem_flops(config: EncoderConfig) -> float:
     return total
 
 
-def _fuse_flops(config: EncoderConfig, kept: int) -> float:
-    return 2.0 * kept * config.fusion_dim * (config.backbone_dim + config.dim + config.fusion_dim)
+def _fuse_flops(config: VitConfig, frozen_dim: int, kept: int) -> float:
+    return 2.0 * kept * config.fusion_dim * (frozen_dim + config.dim + config.fusion_dim)
 
 
 def _layers_flops(config: DecoderConfig, token_dim: int, kept: int) -> float:
@@ -206,13 +218,13 @@ def _heads_flops(config: DecoderConfig) -> float:
     return widening + 2.0 * config.gaussian_dim * sum(ATTRIBUTES.values()) * config.num_gaussians
 
 
-def _heads_params(model: PercHead) -> int:
-    return sum(_params(part) for part in (model.decoder.norm, model.decoder.unfold, model.decoder.heads))
+def _heads_params(decoder: TemplateDecoder) -> int:
+    return sum(_params(part) for part in (decoder.norm, decoder.unfold, decoder.heads))
 
 
 def _guidance_flops(guidance: ProjectedGuidance, config: DecoderConfig, tokens: int) -> float:
     per_gaussian = guidance.pixel_mlp.fc1.weight.numel() + guidance.pixel_mlp.fc2.weight.numel()
-    per_query = guidance.sightings.weight.numel()
+    per_query = guidance.embed_samples.weight.numel()
     return 2.0 * (
         guidance.token_maps.weight.numel() * tokens
         + per_query * config.num_patches

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.decoder import multiply_quats
+from headlift.model.gaussians import multiply_quats
 from headlift.model.types import Gaussians
 
 # What counts as noise of the decoder, and from where on a change is taken whole.

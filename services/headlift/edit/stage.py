@@ -24,6 +24,7 @@ from headlift.model.complexion import Complexion, recolored
 from headlift.model.edit import EditModel, MapShape
 from headlift.model.edit_checkpoint import load_edit_weights
 from headlift.model.map_words import MapWords
+from headlift.model.mini.model import MiniHead
 from headlift.model.style import StyleModel, picture_features
 from headlift.model.types import Cameras, Gaussians, Portrait
 
@@ -78,10 +79,9 @@ class SmallClip:
     """The CLIP of our own, with the HeadNet that its picture tower stands on."""
 
     def __init__(self, style: StyleModel, model: EditModel) -> None:
-        net = model.reconstruction.encoder.headnet
-        if net is None:
+        if not isinstance(model.reconstruction, MiniHead):
             raise IncompatibleWeightsError("The small CLIP reads HeadNet's features, and this network has no HeadNet.")
-        self._style, self._net = style, net
+        self._style, self._net = style, model.reconstruction.encoder.headnet
 
     @torch.no_grad()
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:
@@ -141,12 +141,10 @@ class Edit:
         Raises:
             IncompatibleWeightsError: The network has no HeadNet.
         """
-        encoder = self._model.reconstruction.encoder
-        if encoder.headnet is None:
-            raise IncompatibleWeightsError(
-                f"The network {self._model.reconstruction.config.name!r} cannot parse portraits; bring a map."
-            )
-        side, size = encoder.config.image_size, self.map_size
+        model = self._model.reconstruction
+        if not isinstance(model, MiniHead):
+            raise IncompatibleWeightsError(f"The network {model.config.name!r} cannot parse portraits; bring a map.")
+        encoder, side, size = model.encoder, model.config.encoder.image_size, self.map_size
         picture = F.interpolate(portrait.image[None].to(self._device), (side, side), mode="area")
         logits = encoder.headnet(picture).parsing.float()
         shares = F.interpolate(logits, (size, size), mode="bilinear").softmax(1)[0].cpu()
@@ -159,8 +157,10 @@ class Edit:
 
     def _camera(self, portrait: Portrait) -> Cameras:
         """The camera of a portrait that no head was made of."""
-        image, alpha, known = (t[None].to(self._device) for t in (portrait.image, portrait.alpha, portrait.known()))
-        camera = self._model.reconstruction.encode(image, alpha, known=known).camera
+        image, alpha, known = (
+            t[None].to(self._device) for t in (portrait.image, portrait.alpha, portrait.source_mask())
+        )
+        camera = self._model.reconstruction.encode(image, alpha, source_mask=known).camera
         return orbit_camera(0.0, size=portrait.size) if camera is None else camera.to("cpu")
 
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:

@@ -17,15 +17,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, HeadliftError, IncompatibleWeightsError, MissingWeightsError
-from headlift.model.config import PercHeadConfig
-from headlift.model.encoder import Backbone
-from headlift.model.perchead import PercHead
+from headlift.model.checkpoint_v1 import FORMAT_V1, config_of_v1, tensors_of_v1
+from headlift.model.checks import config_differences, config_from_json, config_to_json
+from headlift.model.mini.config import MiniConfig
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.perchead.encoder import Backbone
+from headlift.model.sizes import HeadModel, HeadModelConfig, build_model
 from headlift.model.template import Template
 
-FORMAT = "headlift.perchead.v1"
+FORMAT = "headlift.model.v2"
+_KINDS: Mapping[str, type[HeadModelConfig]] = {"perchead": PercHeadConfig, "mini": MiniConfig}
 _EXACT = ("decoder.anchors", "decoder.normals", "decoder.spacing")  # never stored in half precision: they are positions
 # Two thirds of a release: in half precision these bases are stored as bytes, each row with a step of its own.
-_BASES = ("decoder.head_code.geometry_basis", "decoder.head_code.color_basis")
+_BASES = ("morphable.geometry_basis", "morphable.color_basis")
 _STEP = ".step"
 _TEMPLATE = "template."
 
@@ -57,7 +61,7 @@ class Provenance:
 
 def save_checkpoint(
     path: Path | str,
-    model: PercHead,
+    model: HeadModel,
     provenance: Provenance,
     *,
     dtype: torch.dtype = torch.float32,
@@ -68,7 +72,7 @@ def save_checkpoint(
         path: The file to write; its folder must exist.
         model: What to save; its frozen backbone is not saved.
         provenance: Where the weights come from.
-        dtype: float32, or float16 for a release (loaded as float32 again): half the size, the bases of the head code a
+        dtype: float32, or float16 for a release (loaded as float32 again): half the size, the bases of the morphable head a
             quarter. Anchors stay float32.
 
     Returns:
@@ -84,7 +88,8 @@ def save_checkpoint(
         value = getattr(template, name)
         tensors[_TEMPLATE + name] = value.to("cpu", torch.uint8 if name == "regions" else torch.int32).contiguous()
     description = {
-        "config": model.config.to_json(),
+        "kind": next(name for name, kind in _KINDS.items() if isinstance(model.config, kind)),
+        "config": config_to_json(model.config),
         "provenance": provenance.to_json(),
         "template": {"name": template.name, "sha256": template.sha256},
         "tensors_sha256": tensors_digest(tensors),
@@ -100,9 +105,9 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path | str,
     *,
-    expect: PercHeadConfig | None = None,
+    expect: HeadModelConfig | None = None,
     backbone: Backbone | None = None,
-) -> tuple[PercHead, Provenance]:
+) -> tuple[HeadModel, Provenance]:
     """Read a model back, on the CPU, in float32 and evaluation mode.
 
     Args:
@@ -116,25 +121,27 @@ def load_checkpoint(
         IncompatibleWeightsError: The file holds another config than ``expect``.
     """
     source = Path(path)
-    tensors, text = _read(source)
+    tensors, version, text = _read(source)
     try:
         description = json.loads(text)
-        config = PercHeadConfig.from_json(description["config"])
+        config = _config(version, description)
         provenance = Provenance.from_json(description["provenance"])
         checksum = description["tensors_sha256"]
         name, sha256 = str(description["template"]["name"]), str(description["template"]["sha256"])
     except (HeadliftError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
-    if expect is not None and (differences := config.differences(expect)):
+    if expect is not None and (differences := config_differences(config, expect)):
         raise IncompatibleWeightsError(
             f"{source.name} holds a {config.name!r} model, and {expect.name!r} was asked for; they differ in "
             f"{'; '.join(differences)} (here: the file, there: asked for)."
         )
     if tensors_digest(tensors) != checksum:
         raise CorruptWeightsError(f"{source.name} does not match its checksum; fetch or train it again.")
+    if version == FORMAT_V1:
+        tensors = tensors_of_v1(tensors)
     try:
         template = _template(tensors, name, sha256)
-        model = PercHead(config, template, backbone)
+        model = build_model(config, template, backbone)
         model.load_state_dict(_values({k: v for k, v in tensors.items() if not k.startswith(_TEMPLATE)}))
     except (HeadliftError, KeyError, RuntimeError) as error:
         raise CorruptWeightsError(
@@ -152,8 +159,15 @@ def weights_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(source: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors and description of a safetensors file that says it is ours."""
+def _config(version: str, description: Mapping[str, str]) -> HeadModelConfig:
+    """The config in a file's description."""
+    if version == FORMAT_V1:
+        return config_of_v1(description["config"])
+    return config_from_json(_KINDS[description["kind"]], description["config"])
+
+
+def _read(source: Path) -> tuple[dict[str, Tensor], str, str]:
+    """Tensors, format and description of a safetensors file that says it is ours."""
     if not source.is_file():
         raise MissingWeightsError(
             f"There is no checkpoint {source.name}; train one with headlift_trainer, or name another file."
@@ -164,9 +178,10 @@ def _read(source: Path) -> tuple[dict[str, Tensor], str]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} is not a whole safetensors file.") from error
-    if FORMAT not in metadata:
-        raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
-    return tensors, metadata[FORMAT]
+    for version in (FORMAT, FORMAT_V1):
+        if version in metadata:
+            return tensors, version, metadata[version]
+    raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
 
 
 def _template(tensors: Mapping[str, Tensor], name: str, sha256: str) -> Template:

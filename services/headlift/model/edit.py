@@ -22,18 +22,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import EncoderConfig
-from headlift.model.encoder import VitBranch, foreground_patches, patch_centers
-from headlift.model.headnet import NUM_CLASSES
 from headlift.model.layers import Mlp
+from headlift.model.mini.encoder import HeadNetFeatures
+from headlift.model.mini.headnet import NUM_CLASSES
+from headlift.model.mini.model import MiniHead
+from headlift.model.mini.parsing_groups import group_probabilities
 from headlift.model.painter import Painter, PainterConfig, resized
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import VitConfig
+from headlift.model.perchead.encoder import VitBranch, foreground_patches, patch_centers
+from headlift.model.sizes import HeadModel
 from headlift.model.style import StyleConfig
-from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, Gaussians, ImageTokens
 
 CLIP_DIMS: Mapping[str, int] = {"ViT-L-14": 768, "ViT-B-32": 512}  # open_clip's names -> width of the embedding
-_SILHOUETTE_STEPS = 24  # an outline that was painted is meant
+_OUTLINE_STEPS = 24  # an outline that was painted is meant
 _PARSED = 128  # side of the parsing that the decoder reads, pixels
 
 
@@ -44,7 +46,7 @@ class EditConfig:
     name: str = "base"
     reconstruction: str = "base"  # size of the model whose decoder it speaks to
     # ViT-Geom: the trained branch of the reconstruction encoder over 19 channels; guess: of its size
-    geometry: EncoderConfig = field(default_factory=lambda: EncoderConfig(backbone=None, backbone_layers=()))
+    geometry: VitConfig = field(default_factory=VitConfig)
     clip: str | None = "ViT-L-14"  # open_clip's name; None: the small CLIP of our own
     style: StyleConfig | None = None  # that one
     painter: PainterConfig | None = None  # for models that look at pixels; None is the paper
@@ -68,9 +70,11 @@ class EditConfig:
     @classmethod
     def from_json(cls, text: str) -> EditConfig:
         """Read what ``to_json`` wrote. InvalidInputError: it is something else."""
-        parts = {"geometry": EncoderConfig, "style": StyleConfig, "painter": PainterConfig}
+        parts = {"geometry": VitConfig, "style": StyleConfig, "painter": PainterConfig}
         try:
             values: dict[str, Any] = json.loads(text)
+            # Files of the first format describe ViT-Geom by a whole encoder's config.
+            values["geometry"] = {f.name: values["geometry"][f.name] for f in fields(VitConfig)}
             for key, part in parts.items():
                 if values[key] is not None:
                     values[key] = part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[key].items()})
@@ -146,13 +150,13 @@ class MapShape:
     """What maps say of shape."""
 
     code: Tensor  # [B, Kg] the geometry half of the head code
-    warp: Tensor | None  # [B, 2, G, G], for models that draw heads to their outline
+    deformation: Tensor  # [B, 2, G, G]
 
 
 class EditModel(nn.Module):
     """An editing encoder with the reconstruction model whose decoder it speaks to."""
 
-    def __init__(self, config: EditConfig, reconstruction: PercHead) -> None:
+    def __init__(self, config: EditConfig, reconstruction: HeadModel) -> None:
         """Build with random weights.
 
         Args:
@@ -163,7 +167,7 @@ class EditModel(nn.Module):
             InvalidInputError: They do not fit together.
         """
         super().__init__()
-        needs_pixels = reconstruction.config.decoder.guidance == "projected"
+        needs_pixels = isinstance(reconstruction, MiniHead)
         if needs_pixels != (config.painter is not None):
             raise InvalidInputError(
                 f"The model {reconstruction.config.name!r} {'looks' if needs_pixels else 'does not look'} at pixels, "
@@ -196,40 +200,40 @@ class EditModel(nn.Module):
         if self.encoder.painter is None:
             straight: ImageTokens = self.encoder(labels, style)
             return straight
-        tokens, _ = self._look(labels, style, camera)
-        if tokens.code is None:
-            return tokens
+        tokens, _ = self._observed(labels, style, camera)
         shape = self.geometry(labels, camera) if geometry is None else geometry
-        if shape is None:
-            return tokens
-        code = torch.cat([shape.code, tokens.code[:, shape.code.shape[1] :]], -1)
-        return replace(tokens, code=code, warp=shape.warp)
+        assert tokens.observation is not None
+        assert shape is not None
+        code = torch.cat([shape.code, tokens.observation.code[:, shape.code.shape[1] :]], -1)
+        return replace(tokens, observation=replace(tokens.observation, code=code, deformation=shape.deformation))
 
     def geometry(self, labels: Tensor, camera: Cameras) -> MapShape | None:
-        """The shape that maps say; None for models without a head code.
+        """The shape that maps say; None for the paper's models, which read it from tokens.
 
         It is read from the map painted with the mean look, so that no look moves it: landmarks first, then the outline.
         """
-        head_code = self.reconstruction.decoder.head_code
-        if self.encoder.painter is None or head_code is None:
+        model = self.reconstruction
+        if not isinstance(model, MiniHead):
             return None
-        tokens, sight = self._look(labels, self.encoder.neutral.expand(len(labels), -1), camera)
-        if sight is not None:
-            tokens = self.reconstruction.locate(tokens, sight, given=True, silhouette_steps=_SILHOUETTE_STEPS)
-        return None if tokens.code is None else MapShape(tokens.code[:, : head_code.geometry_rank], tokens.warp)
+        tokens, features = self._observed(labels, self.encoder.neutral.expand(len(labels), -1), camera)
+        tokens = model.fit_camera_and_shape(tokens, features, fixed_camera=True, outline_steps=_OUTLINE_STEPS)
+        assert tokens.observation is not None
+        return MapShape(tokens.observation.code[:, : model.config.geometry_rank], tokens.observation.deformation)
 
     def decode(self, tokens: ImageTokens) -> list[Gaussians]:
         """One head per row of ``tokens``."""
         return self.reconstruction.decode(tokens)
 
-    def _look(self, labels: Tensor, style: Tensor, camera: Cameras) -> tuple[ImageTokens, Any]:
-        """The painted portrait as the reconstruction encoder sees it, its parsing replaced by what was painted."""
-        size = max(labels.shape[-1], self.reconstruction.config.encoder.image_size)
+    def _observed(self, labels: Tensor, style: Tensor, camera: Cameras) -> tuple[ImageTokens, HeadNetFeatures]:
+        """The painted portrait as `mini` observes it, its parsing replaced by what was painted."""
+        model = self.reconstruction
+        assert isinstance(model, MiniHead)
+        size = max(labels.shape[-1], model.config.encoder.image_size)
         rgba = self.encoder.paint(labels, style, size)
-        tokens, sight = self.reconstruction.encoder.look(rgba[:, :3], rgba[:, 3:], camera.resized(size, size))
-        if tokens.parsing is not None:
-            tokens = replace(tokens, parsing=grouped(resized(one_hot(labels), min(_PARSED, labels.shape[-1]))))
-        return tokens, sight
+        tokens, features = model.observe(rgba[:, :3], rgba[:, 3:], camera.resized(size, size))
+        assert tokens.observation is not None
+        parsing = group_probabilities(resized(one_hot(labels), min(_PARSED, labels.shape[-1])))
+        return replace(tokens, observation=replace(tokens.observation, parsing=parsing)), features
 
 
 def one_hot(labels: Tensor) -> Tensor:
@@ -259,18 +263,14 @@ def named_edit_config(name: str) -> EditConfig:
 
 
 def _mini() -> EditConfig:
-    geometry = EncoderConfig(
-        image_size=128, patch_size=16, dim=192, depth=2, num_heads=6, mlp_ratio=3.0, stem="conv",
-        backbone=None, backbone_layers=(), fusion_dim=256,
-    )  # fmt: skip
+    geometry = VitConfig(
+        image_size=128, patch_size=16, dim=192, num_heads=6, mlp_ratio=3.0, stem="conv", fusion_dim=256
+    )
     return EditConfig("mini", "mini", geometry, None, StyleConfig(), PainterConfig())
 
 
 def _tiny() -> EditConfig:
-    geometry = EncoderConfig(
-        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, stem="conv",
-        backbone=None, backbone_layers=(), fusion_dim=32,
-    )  # fmt: skip
+    geometry = VitConfig(image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, stem="conv", fusion_dim=32)
     return EditConfig(
         "tiny", "tiny", geometry, None, StyleConfig(16, 32, 16, 1, 2), PainterConfig(32, (8, 8, 16), (16, 8, 8), 16), 64
     )

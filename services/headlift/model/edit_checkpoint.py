@@ -25,7 +25,8 @@ from headlift.model.checkpoint import Provenance, tensors_digest
 from headlift.model.complexion import Complexion
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.map_words import MapWords
-from headlift.model.perchead import PercHead
+from headlift.model.mini.model import MiniHead
+from headlift.model.sizes import HeadModel
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 
 FORMAT = "headlift.edit.v1"
@@ -106,7 +107,7 @@ def save_edit(
     return digest
 
 
-def load_edit_weights(path: Path | str, reconstruction: PercHead, *, other_headnet: bool = False) -> EditWeights:
+def load_edit_weights(path: Path | str, reconstruction: HeadModel, *, other_headnet: bool = False) -> EditWeights:
     """Read what ``save_edit`` wrote, around a reconstruction model; in float32 and evaluation mode.
 
     Args:
@@ -150,23 +151,22 @@ def load_edit_weights(path: Path | str, reconstruction: PercHead, *, other_headn
     return EditWeights(model.eval().requires_grad_(False), style, provenance, outlines, complexion)
 
 
-def headnet_digest(model: PercHead) -> str:
+def headnet_digest(model: HeadModel) -> str:
     """A name of the HeadNet inside a model, the same in half precision; empty without one."""
-    net = model.encoder.headnet
-    if net is None:
+    if not isinstance(model, MiniHead):
         return ""
-    digest = hashlib.sha256()
+    net, digest = model.encoder.headnet, hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         digest.update(name.encode() + value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _style(
-    config: EditConfig, words: dict[str, Any], reconstruction: PercHead, tensors: dict[str, Tensor]
+    config: EditConfig, words: dict[str, Any], reconstruction: HeadModel, tensors: dict[str, Tensor]
 ) -> StyleModel:
     assert config.style is not None
+    assert isinstance(reconstruction, MiniHead)
     headnet = reconstruction.config.encoder.headnet
-    assert headnet is not None
     vocabulary = Vocabulary(
         tuple(str(w) for w in words["words"]),
         tuple((str(a), str(b)) for a, b in words["synonyms"]),
@@ -186,7 +186,7 @@ def _outlines(tensors: dict[str, Tensor]) -> MapWords | None:
     return outlines
 
 
-def _complexion(tensors: dict[str, Tensor], reconstruction: PercHead) -> Complexion | None:
+def _complexion(tensors: dict[str, Tensor], reconstruction: HeadModel) -> Complexion | None:
     if not tensors:
         return None
     complexion = Complexion(

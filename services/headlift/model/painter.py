@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.headnet import NUM_CLASSES
 from headlift.model.layers import Mlp, zero_init
+from headlift.model.mini.headnet import NUM_CLASSES
 
 _FACE, _SKIN = 2, [1, 4, 5, 10]  # neck, ears and nose have the face's colour, or nearly
 _SKIN_RANGE = 0.5  # logits by which they may differ

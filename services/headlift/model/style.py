@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import HeadNetConfig
-from headlift.model.headnet import NUM_CLASSES, HeadNet
 from headlift.model.layers import Mlp, SelfAttentionBlock
-from headlift.model.surfaces import Shown, grouped
+from headlift.model.mini.config import HeadNetConfig
+from headlift.model.mini.headnet import NUM_CLASSES, HeadNet
+from headlift.model.mini.parsing_groups import ParsingGroup, group_probabilities
 
 _SIDE = 128  # pixels that HeadNet looks at: enough for colours and shapes
 _LEAST = 1e-3  # share of the picture below which a class hardly has a colour
@@ -252,7 +252,7 @@ class StyleModel(nn.Module):
 
 def feature_width(config: HeadNetConfig) -> int:
     """Numbers in ``picture_features``."""
-    return 7 * NUM_CLASSES + (2 + len(Shown)) * config.dim
+    return 7 * NUM_CLASSES + (2 + len(ParsingGroup)) * config.dim
 
 
 @torch.no_grad()
@@ -279,7 +279,7 @@ def picture_features(net: HeadNet, rgba: Tensor) -> Tensor:
     spread = (squares / (area + _LEAST)[..., None] - color.square()).clamp_min(0).sqrt()
     tokens = layers[-1][:, 1:].float()
     side = int(tokens.shape[1] ** 0.5)
-    groups = F.adaptive_avg_pool2d(grouped(shares), side).flatten(2)  # [B, 6, G * G]
+    groups = F.adaptive_avg_pool2d(group_probabilities(shares), side).flatten(2)  # [B, 6, G * G]
     means = groups @ tokens / (groups.sum(2, keepdim=True) + _LEAST)
     told = [color, spread, area[..., None].sqrt(), means]
     whole = [layers[len(layers) // 2][:, 0].float(), layers[-1][:, 0].float()]

@@ -147,7 +147,7 @@ class Portrait(_Tensors):
         """Side of the crop, pixels."""
         return self.image.shape[-1]
 
-    def known(self) -> Tensor:
+    def source_mask(self) -> Tensor:
         """[1, S, S], 1 where the crop shows the source and 0 past its borders, where nothing is known.
 
         A matte of 0 means background only where this is 1: a photograph often ends above the shoulders.

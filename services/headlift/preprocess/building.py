@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from headlift.errors import IncompatibleWeightsError, MissingWeightsError
-from headlift.model.perchead import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.preprocess.decode import PictureLimits
 from headlift.preprocess.detect import HaarFaceDetector
 from headlift.preprocess.interfaces import FaceDetector, Matter
@@ -32,7 +32,7 @@ class BuiltPreprocess:
 
 
 def build_preprocess(
-    model: PercHead,
+    model: HeadModel,
     device: torch.device,
     *,
     digest: str,

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
-from headlift.model.headnet import HeadNet, HeadNetOutput
-from headlift.model.landmark_fit import LandmarkShape, fit_landmarks
-from headlift.model.perchead import PercHead
+from headlift.model.mini.headnet import HeadNet, HeadNetOutput
+from headlift.model.mini.landmark_fit import LandmarkShape, fit_landmarks
+from headlift.model.mini.model import MiniHead
+from headlift.model.sizes import HeadModel
 from headlift.model.types import FOCAL, Cameras
 from headlift.preprocess.camera import CropCorrection, correct_crop
 from headlift.preprocess.resample import apply, compose, invert, scale_of, similarity, warp
@@ -185,11 +186,8 @@ def project(points: Tensor, cameras: Cameras) -> Tensor:
     return 0.5 + FOCAL * local[..., :2] / local[..., 2:].clamp_min(0.05)
 
 
-def sight_of(model: PercHead, device: torch.device | str = "cpu") -> HeadSight | None:
+def sight_of(model: HeadModel, device: torch.device | str = "cpu") -> HeadSight | None:
     """The HeadNet inside a network, or None where it has none that is trained."""
-    net, head_code = model.encoder.headnet, model.decoder.head_code
-    if net is None or head_code is None or not bool(net.landmark_rows.any()):
+    if not isinstance(model, MiniHead) or not bool(model.encoder.headnet.landmark_rows.any()):
         return None
-    rows = net.landmark_rows
-    mean = model.decoder.anchors[rows] + head_code.mean_offsets[rows]
-    return HeadSight(net, LandmarkShape(mean, head_code.geometry_basis[:, rows]), device)
+    return HeadSight(model.encoder.headnet, model.landmark_shape(), device)

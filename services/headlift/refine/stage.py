@@ -107,7 +107,7 @@ class _Target:
         # Only pixels wholly inside the photograph count: what its border cuts off is not background.
         self.image, self.alpha, known = (
             F.interpolate(t[None], size=(self.size, self.size), mode="area")[0]
-            for t in (portrait.image, portrait.alpha, portrait.known())
+            for t in (portrait.image, portrait.alpha, portrait.source_mask())
         )
         self.known = (known > 0.999).to(known)
         self.believed = torch.ones_like(self.known)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.sharpen.graphs import Graphed
 
 
@@ -19,7 +19,7 @@ class Sharpen:
         available: Whether the network has a sharpener at all.
     """
 
-    def __init__(self, model: PercHead, device: torch.device, *, cuda_graphs: bool = False) -> None:
+    def __init__(self, model: HeadModel, device: torch.device, *, cuda_graphs: bool = False) -> None:
         """``cuda_graphs`` records the network's kernels for each size of pictures, where the device is a GPU."""
         self._model = model
         self._device = device

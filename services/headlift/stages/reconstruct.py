@@ -7,21 +7,21 @@ Legend: B portraits, N Gaussians, S portrait side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from headlift.errors import FormatError
-from headlift.model.guidance import recolor_trust
-from headlift.model.perchead import PercHead
-from headlift.model.tone import toned
-from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait
+from headlift.model.sizes import HeadModel
+from headlift.model.types import Cameras, Gaussians, ImageTokens, Observation, Portrait
 from headlift.refine import Neighborhood, Refine, RefineSettings
 from headlift.stages.clock import PlainClock, StageClock
+
+R = TypeVar("R", ImageTokens, Observation)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reconstruct:
     """Portrait, or tokens of one, to a head. Safe to call from several threads; the same input gives the same bits."""
 
     def __init__(
-        self, model: PercHead, refine: RefineSettings | None = None, *, portrait_size: int | None = None
+        self, model: HeadModel, refine: RefineSettings | None = None, *, portrait_size: int | None = None
     ) -> None:
         """Hold a network.
 
@@ -122,9 +122,8 @@ class Reconstruct:
 
     @torch.no_grad()
     def decode(self, tokens: ImageTokens) -> Gaussians:
-        """The unrefined head of tokens (B = 1), in the portrait's tone where it has but one."""
-        head: Gaussians = self.model.decode(tokens)[0]
-        return head if tokens.pixels is None else replace(head, colors=toned(head.colors, tokens.pixels))
+        """The unrefined head of tokens (B = 1)."""
+        return self.model.decode(tokens)[0]
 
     def refined(
         self,
@@ -142,7 +141,7 @@ class Reconstruct:
             portrait,
             camera,
             topology=self._topology,
-            trust=self._recolor_trust(tokens, gaussians),
+            trust=self.model.recolor_trust(tokens, gaussians),
             progress=lambda done, of, _: on_step(done, of),
         )
         return result.gaussians, result.camera
@@ -151,31 +150,23 @@ class Reconstruct:
         moved = [p.to(self.device) for p in portraits]
         cameras = [p.camera for p in moved if p.camera is not None]
         image, alpha = (torch.stack([getattr(p, name) for p in moved]) for name in ("image", "alpha"))
-        known = torch.stack([p.known() for p in portraits]).to(self.device)
+        known = torch.stack([p.source_mask() for p in portraits]).to(self.device)
         tokens = self.model.encode(image, alpha, _joined(cameras) if cameras else None, known)
         return [_row(tokens, i) for i in range(len(portraits))]
 
-    def _recolor_trust(self, tokens: ImageTokens, head: Gaussians) -> Tensor | None:
-        """How far the portrait may recolour each Gaussian, [N] in 0..1; None for models that do not parse."""
-        decoder = self.model.decoder
-        if decoder.fits is None or tokens.parsing is None or tokens.camera is None:
-            return None
-        return recolor_trust(tokens.parsing, tokens.camera, head.means, decoder.normals, decoder.fits)
-
     def _checked(self, tokens: ImageTokens) -> ImageTokens:
         """Tokens that came from outside, if this network could have made them."""
-        for f in fields(tokens):
-            given, own = getattr(tokens, f.name), getattr(self._pattern, f.name)
+        for name, given, own in _pairs(tokens, self._pattern):
             fits = (given is None) == (own is None)
             if isinstance(given, Tensor) and isinstance(own, Tensor):
-                # Patches may be fewer or more; how wide each is may not differ.
-                fits = given.shape[2:] == own.shape[2:] if f.name in ("tokens", "pixels") else given.ndim == own.ndim
-                fits = fits and (f.name not in ("code", "warp") or given.shape == own.shape)
-            if not fits and f.name != "camera":
+                # Patches, pixels and parsing may be fewer or more; how wide each is may not differ.
+                free = {"tokens": 2, "pixels": 2, "mask": 2, "positions": 2, "parsing": 4}.get(name, 0)
+                fits = given.ndim == own.ndim and (free == 4 or given.shape[free:] == own.shape[free:])
+            if not fits:
                 raise FormatError(
-                    f"tokens.{f.name} is not what the network {self.model.config.name!r} answers; "
+                    f"tokens.{name} is not what the network {self.model.config.name!r} answers; "
                     "encode with the same one.",
-                    field=f"tokens.{f.name}",
+                    field=f"tokens.{name}",
                 )
         return tokens.to(self.device)
 
@@ -186,6 +177,14 @@ class Reconstruct:
         blank = torch.zeros(4, side, side)
         blank[:, side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = 1.0
         return self.encode([Portrait(blank[:3], blank[3:], torch.eye(3, dtype=torch.float64)[:2])])[0]
+
+
+def _pairs(given: ImageTokens, own: ImageTokens) -> Iterator[tuple[str, object, object]]:
+    """Every field of both but the camera, an observation's among them, by name."""
+    names = ("tokens", "mask", "positions")
+    yield from ((name, getattr(given, name), getattr(own, name)) for name in names)
+    for f in fields(Observation):
+        yield f.name, getattr(given.observation, f.name, None), getattr(own.observation, f.name, None)
 
 
 def _alike(portraits: Sequence[Portrait]) -> list[list[int]]:
@@ -200,12 +199,15 @@ def _joined(cameras: list[Cameras]) -> Cameras:
     return replace(cameras[0], viewmats=torch.cat([c.viewmats for c in cameras]), Ks=torch.cat([c.Ks for c in cameras]))
 
 
-def _row(tokens: ImageTokens, i: int) -> ImageTokens:
+def _row(batch: R, i: int) -> R:
+    """Row ``i`` of every tensor and camera, as a batch of one."""
     cut: dict[str, Any] = {}
-    for f in fields(tokens):
-        value = getattr(tokens, f.name)
+    for f in fields(batch):
+        value = getattr(batch, f.name)
         if isinstance(value, Tensor):
             cut[f.name] = value[i : i + 1]
         elif isinstance(value, Cameras):
             cut[f.name] = value[i]
-    return replace(tokens, **cut)
+        elif isinstance(value, Observation):
+            cut[f.name] = _row(value, i)
+    return replace(batch, **cut)

@@ -13,7 +13,7 @@ import torch
 from headlift.errors import HeadliftError, InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.config import named_config
+from headlift.model.sizes import named_config
 from headlift_trainer import recipes
 from headlift_trainer.commands import bench_train, train
 from headlift_trainer.recipes import LossWeights, RecipeConfig

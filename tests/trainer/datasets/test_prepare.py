@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import HeadNetConfig
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.config import HeadNetConfig
+from headlift.model.mini.headnet import HeadNet
 from headlift_trainer.datasets.interface import LandmarkDetector, Landmarks
 from headlift_trainer.datasets.landmarks import FittedCamera
 from headlift_trainer.datasets.nersemble import Nersemble

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import EncoderConfig, PercHeadConfig, named_config
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.edit_checkpoint import load_edit_weights
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import named_config
 from headlift.model.types import Cameras
 from headlift_trainer.building import Places, build
 from headlift_trainer.editing.paper_task import EditingTask, farl_segmenter

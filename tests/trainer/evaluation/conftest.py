@@ -10,7 +10,7 @@ import pytest
 
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.synthetic.views import RIG_DEG

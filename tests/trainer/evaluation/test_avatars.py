@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras
 from headlift_trainer.evaluation.avatars import AvatarEvaluation, export, moved, tasks

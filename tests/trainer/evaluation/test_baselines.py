@@ -9,7 +9,7 @@ import torch
 
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint, weights_hash
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift_trainer.commands.eval import BASELINES_FILE
 from headlift_trainer.commands.eval_options import shipped_weights
 from headlift_trainer.datasets.synthetic import SyntheticHeads

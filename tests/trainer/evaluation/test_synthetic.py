@@ -13,7 +13,7 @@ import torch
 
 from headlift.errors import InvalidInputError, NotFoundError
 from headlift.model.cameras import orbit_cameras
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.refine.settings import RefineSettings
 from headlift_trainer.commands.eval import register

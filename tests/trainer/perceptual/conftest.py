@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from headlift.model.config import HeadNetConfig
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.config import HeadNetConfig
+from headlift.model.mini.headnet import HeadNet
 from headlift.pretrained.dinov2 import Architecture, Dinov2
 from headlift.pretrained.lpips import Lpips
 from headlift_trainer.perceptual import Framing, PictureTerm, dino_loss, headnet_loss, l1_loss, lpips_loss, ssim_loss

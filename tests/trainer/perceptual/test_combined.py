@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift_trainer.perceptual import ABLATIONS, PerceptualLoss, composited, headnet_loss, l1_loss, ssim_loss
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError, MissingWeightsError
-from headlift.model.headnet import HeadNet, save_headnet
+from headlift.model.mini.headnet import HeadNet, save_headnet
 from headlift_trainer.perceptual import ABLATIONS, headnet_loss, load_perceptual
 from headlift_trainer.perceptual.loading import load_lpips_term, load_sam_term
 

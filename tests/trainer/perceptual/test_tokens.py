@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift.pretrained.dinov2 import Architecture, Dinov2, load_dinov2
 from headlift_trainer.losses import token_loss
 from headlift_trainer.perceptual import PEER_FRAMING, Framing, TokenLoss, dino_loss, headnet_loss, shp_loss

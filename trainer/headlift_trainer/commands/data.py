@@ -67,7 +67,7 @@ def check(args: argparse.Namespace) -> int:
 
 def prepare(args: argparse.Namespace) -> int:
     """``headlift data prepare``."""
-    from headlift.model.headnet import load_headnet
+    from headlift.model.mini.headnet import load_headnet
     from headlift_trainer.datasets.opening import detect_kind
     from headlift_trainer.datasets.prepare import Preparation
 

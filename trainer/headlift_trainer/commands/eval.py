@@ -30,7 +30,7 @@ from headlift_trainer.commands.eval_options import (
 from headlift_trainer.commands.eval_real import register_real
 
 if TYPE_CHECKING:
-    from headlift.model.perchead import PercHead
+    from headlift.model.perchead.model import PercHead
     from headlift_trainer.evaluation.baselines import Baselines
     from headlift_trainer.evaluation.held_out import HeldOutHeads
 

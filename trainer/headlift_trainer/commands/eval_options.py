@@ -10,7 +10,7 @@ from headlift.commands.session import emit
 from headlift.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from headlift.model.perchead import PercHead
+    from headlift.model.perchead.model import PercHead
     from headlift_trainer.evaluation.tables import Table
     from headlift_trainer.metrics import MetricNetworks
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from headlift.errors import HeadliftError, InvalidInputError
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift.model.types import DISTANCE, HEAD_CENTER
 from headlift_trainer.datasets.checking import Opaque
 from headlift_trainer.datasets.cropping import crop_map, face_box, warp

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift.model.template import builtin_template
 from headlift_trainer.datasets.interface import F32, F64, U8, Landmarks
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from headlift.edit.stage import Edit, EditOrder
 from headlift.model.cameras import orbit_cameras
 from headlift.model.edit import EditModel, one_hot
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
+from headlift.model.mini.parsing_groups import group_probabilities
 from headlift.model.splat import rasterize
 from headlift.model.style import StyleModel, picture_features
-from headlift.model.surfaces import grouped
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift_trainer.editing.clip_task import name_values
 from headlift_trainer.editing.data import EditHeads
@@ -280,7 +280,7 @@ def mean_iou(seen: Tensor, wanted: Tensor, count: int) -> float:
 
 
 def _groups(labels: Tensor) -> Tensor:
-    return grouped(one_hot(labels[None]))[0].argmax(0)
+    return group_probabilities(one_hot(labels[None]))[0].argmax(0)
 
 
 def _iou(a: Tensor, b: Tensor) -> float:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from headlift import __version__
+from headlift.model.cameras import project
 from headlift.model.checkpoint import Provenance
 from headlift.model.edit import EditModel
 from headlift.model.edit_checkpoint import save_edit
-from headlift.model.guidance import project
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
 from headlift.preprocess.sight import FIVE_POINTS

@@ -22,9 +22,9 @@ from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.checkpoint import Provenance
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import EditWeights, load_edit_weights, save_edit
-from headlift.model.headnet import HeadNet
 from headlift.model.map_words import MapWords
-from headlift.model.perchead import PercHead
+from headlift.model.mini.headnet import HeadNet
+from headlift.model.perchead.model import PercHead
 from headlift.model.style import StyleModel, feature_width
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits
 from headlift_trainer.editing.complexion import fit_complexion, require_targets

@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.stages.reconstruct import Reconstruct

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.types import Gaussians
 from headlift_trainer.datasets.synthetic import load_pictures
 from headlift_trainer.synthetic.generate import path_of

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import weights_hash
-from headlift.model.head_code import HeadCode
-from headlift.model.perchead import PercHead
+from headlift.model.mini.morphable import MorphableHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Gaussians
 from headlift_trainer.evaluation.baselines import (
@@ -211,7 +211,7 @@ def load_baselines(path: Path, model: PercHead, weights: Path) -> CodedBaselines
     return CodedBaselines(model, codes, thumbnails, note)
 
 
-def _head_code(model: PercHead) -> HeadCode:
+def _head_code(model: PercHead) -> MorphableHead:
     if model.decoder.head_code is None:
         raise InvalidInputError(
             f"The model {model.config.name!r} has no head code to hold training heads in; "

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead import PercHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
 from headlift.refine.settings import RefineSettings

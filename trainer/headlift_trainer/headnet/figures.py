@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose
-from headlift.model.headnet import NUM_CLASSES, HeadNet
+from headlift.model.mini.headnet import NUM_CLASSES, HeadNet
 from headlift.model.types import FOCAL
 from headlift_trainer.headnet.augment import IGNORED, Lesson, lesson
 from headlift_trainer.headnet.data import PackedHeads

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
-from headlift.model.headnet import HeadNet, HeadNetOutput, save_headnet
+from headlift.model.mini.headnet import HeadNet, HeadNetOutput, save_headnet
 from headlift_trainer.headnet.augment import IGNORED, Lesson, lesson
 from headlift_trainer.headnet.data import PackedHeads
 from headlift_trainer.headnet.figures import figures_of, pictures_of, project

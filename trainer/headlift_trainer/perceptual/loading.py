@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from headlift.errors import InvalidInputError, MissingWeightsError
-from headlift.model.headnet import load_headnet
+from headlift.model.mini.headnet import load_headnet
 from headlift.pretrained.dinov2 import load_dinov2
 from headlift.pretrained.lpips import load_lpips
 from headlift.pretrained.sam2 import load_sam2

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.headnet import HeadNet
+from headlift.model.mini.headnet import HeadNet
 from headlift.pretrained.dinov2 import PATCH, Dinov2
 from headlift_trainer.perceptual.term import Framing, Memory, PictureTerm
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import PercHeadConfig
+from headlift.model.perchead.config import PercHeadConfig
 from headlift_trainer.task import Schedule
 
 TaskName = Literal["reconstruction", "sharpening", "editing"]

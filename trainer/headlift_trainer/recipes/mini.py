@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headlift.errors import InvalidInputError
-from headlift.model.config import PercHeadConfig, named_config
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.sizes import named_config
 
 # What is done to input pictures: nothing; odd light, crops, mattes and blur; and, beside those, what photographs from
 # the wild bring (`augment_wild`).

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from headlift.model.config import PercHeadConfig, named_config
+from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.sizes import named_config
 from headlift_trainer.recipes.config import LossWeights, RecipeConfig
 from headlift_trainer.task import Schedule
 

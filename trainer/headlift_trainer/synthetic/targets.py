@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from headlift.model.guidance import facing as cosine
-from headlift.model.guidance import project, sample, z_buffer
+from headlift.model.cameras import project
+from headlift.model.mini.projection import facing as cosine
+from headlift.model.mini.projection import sample_maps, z_buffer
 from headlift.model.template import Region, Template
 from headlift.model.types import Cameras
 
@@ -238,11 +239,11 @@ def anchor_colors(
     cameras = Cameras(viewmats, Ks, size, size)
     everywhere = points.expand(len(viewmats), -1, -1)
     uv, depth = project(cameras, everywhere)
-    sampled = sample(rgba, uv).transpose(1, 2)  # [C, 4, N]
+    sampled = sample_maps(rgba, uv).transpose(1, 2)  # [C, 4, N]
     facing = cosine(cameras, everywhere, normals)[..., 0].clamp_min(0)
     alpha = sampled[:, 3]
     # A z-buffer of the anchors themselves: they may float above the hair that the renderer saw.
-    visible = depth <= sample(z_buffer(cameras, everywhere)[:, None], uv, "nearest")[..., 0] + SEEN_WITHIN
+    visible = depth <= sample_maps(z_buffer(cameras, everywhere)[:, None], uv, "nearest")[..., 0] + SEEN_WITHIN
     weight = facing**3 * alpha**2 * (alpha > 0.6) * (facing > 0.1) * visible
     total = weight.sum(0)
     colors = (sampled[:, :3] / alpha.clamp_min(1e-3)[:, None] * weight[:, None]).sum(0) / total.clamp_min(1e-6)

@@ -153,7 +153,9 @@ def fit_deformation(
         for i in range(len(code)):
             means = head.means(code[i].float()).clone()
             camera = cameras_from_pose(pose[i : i + 1].float().clone(), SIDE).detach()
-            rows.append(_fit_deformation_of(target[i], mask[i], replace(discs, means=means), weight, camera, cells, steps))
+            rows.append(
+                _fit_deformation_of(target[i], mask[i], replace(discs, means=means), weight, camera, cells, steps)
+            )
     return torch.stack(rows)
 
 

@@ -1,11 +1,11 @@
 """PercHead: one portrait becomes 65,536 Gaussians (section 3.1). Read this file first.
 
-    portrait --ImageEncoder--> ImageTokens --TemplateDecoder--> Gaussians --splat.rasterize--> views --Sharpener-->
+portrait --ImageEncoder--> ImageTokens --TemplateDecoder--> Gaussians --splat.rasterize--> views --Sharpener-->
 
-    encoder.py    what the picture says: a small trained ViT beside a frozen backbone, foreground patches only
-    decoder.py    what the head is: template patches cross-attend to those tokens, 16 Gaussians each
-    sharpener.py  the rendered views, sharper
-    config.py     every number
+encoder.py    what the picture says: a small trained ViT beside a frozen backbone, foreground patches only
+decoder.py    what the head is: template patches cross-attend to those tokens, 16 Gaussians each
+sharpener.py  the rendered views, sharper
+config.py     every number
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class PercHead(nn.Module):
             MissingWeightsError: The model has no backbone.
         """
         check_portraits(image, alpha, camera)
-        return replace(self.encoder(image, alpha), camera=camera)
+        tokens: ImageTokens = self.encoder(image, alpha)
+        return replace(tokens, camera=camera)
 
     def decode_batch(
         self, tokens: ImageTokens, *, active_layers: int | None = None, patches: Tensor | None = None
@@ -109,9 +110,7 @@ def check_template(template: Template, config: DecoderConfig, name: str) -> None
         )
 
 
-def check_portraits(
-    image: Tensor, alpha: Tensor, camera: Cameras | None, source_mask: Tensor | None = None
-) -> None:
+def check_portraits(image: Tensor, alpha: Tensor, camera: Cameras | None, source_mask: Tensor | None = None) -> None:
     """Raise InvalidInputError unless these are [B, 3, S, S], [B, 1, S, S], B cameras and [B, 1, S, S]."""
     batch, _, height, width = image.shape
     if image.shape[1] != 3 or alpha.shape != (batch, 1, height, width) or height != width or not batch:
@@ -123,9 +122,7 @@ def check_portraits(
             f"source_mask {tuple(source_mask.shape)} must be {tuple(alpha.shape)}, like alpha.", field="source_mask"
         )
     if camera is not None and len(camera) != batch:
-        raise InvalidInputError(
-            f"{len(camera)} cameras for {batch} portraits; give one each, or none.", field="camera"
-        )
+        raise InvalidInputError(f"{len(camera)} cameras for {batch} portraits; give one each, or none.", field="camera")
 
 
 def unbatched(heads: Gaussians) -> list[Gaussians]:
