@@ -72,8 +72,8 @@ def save_checkpoint(
         path: The file to write; its folder must exist.
         model: What to save; its frozen backbone is not saved.
         provenance: Where the weights come from.
-        dtype: float32, or float16 for a release (loaded as float32 again): half the size, the bases of the morphable head a
-            quarter. Anchors stay float32.
+        dtype: float32, or float16 for a release (loaded as float32 again): half the size, the bases of the morphable
+            head a quarter. Anchors stay float32.
 
     Returns:
         The SHA-256 of the file's bytes, hexadecimal: the weights hash.

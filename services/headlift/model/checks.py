@@ -65,8 +65,10 @@ def build_config(kind: type[C], values: object, where: str) -> C:
     for name, value in values.items():
         parts = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
         if parts and value is not None:
-            value = build_config(parts[0], value, name if where == "config" else f"{where}.{name}")  # type: ignore[arg-type]
-        arguments[name] = tuple(value) if isinstance(value, list) else value
+            inner = name if where == "config" else f"{where}.{name}"
+            arguments[name] = build_config(parts[0], value, inner)  # type: ignore[arg-type]  # of the union's members
+        else:
+            arguments[name] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**arguments)
     except TypeError as error:
