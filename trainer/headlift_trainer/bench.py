@@ -19,7 +19,6 @@ from headlift.model.cameras import orbit_cameras
 from headlift.model.config import PercHeadConfig, named_config
 from headlift.model.perchead import PercHead
 from headlift.model.splat.rasterize import available_backends
-from headlift.model.template import builtin_template
 from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2
 from headlift_trainer.clock import measured
 from headlift_trainer.collective import Collective
@@ -27,6 +26,7 @@ from headlift_trainer.perceptual import Framing, PerceptualLoss, PictureTerm, di
 from headlift_trainer.reconstruction import ReconstructionTask
 from headlift_trainer.samples import Sample
 from headlift_trainer.task import Precision, Schedule, Share
+from headlift_trainer.template.build import builtin_template
 from headlift_trainer.training import Training
 
 PHASES = ("data", "network", "splatting", "loss", "optimiser", "other")

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from headlift.errors import ConflictError, NotFoundError
-from headlift_trainer.synthetic.assets import MakeHumanAssets
-from headlift_trainer.synthetic.head import HeadAssets, HeadMesh, sample_head
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets
+from headlift_trainer.synthetic.base.topology import Topology
 from headlift_trainer.synthetic.pack import Packed, pack, seen_texels
-from headlift_trainer.synthetic.topology import Topology
+from headlift_trainer.synthetic.source.head import HeadAssets, HeadMesh, sample_head
 
 
 @pytest.fixture(scope="module")

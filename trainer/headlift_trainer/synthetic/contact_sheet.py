@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from headlift_trainer.synthetic.assets import Floats
+from headlift_trainer.synthetic.arrays import Floats
 from headlift_trainer.synthetic.captions import caption
 from headlift_trainer.synthetic.generate import CAPTION_STREAM
-from headlift_trainer.synthetic.landmarks import drawn_brows, project_landmarks, visible_landmarks
-from headlift_trainer.synthetic.renderer import Picture
-from headlift_trainer.synthetic.sources import Sources, source_of
-from headlift_trainer.synthetic.views import View, orbit_view
+from headlift_trainer.synthetic.render.renderer import Picture
+from headlift_trainer.synthetic.render.views import View, orbit_view
+from headlift_trainer.synthetic.source.landmarks import drawn_brows, project_landmarks, visible_landmarks
+from headlift_trainer.synthetic.source.registry import Sources
+from headlift_trainer.synthetic.source.seeds import source_of
 
 Sheet = NDArray[np.uint8]
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headlift.errors import ConflictError, FormatError, NotFoundError
-from headlift_trainer.synthetic.assets import MakeHumanAssets
-from headlift_trainer.synthetic.identity import DETAIL_REGIONS
-from headlift_trainer.synthetic.topology import Topology
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets
+from headlift_trainer.synthetic.base.identity import DETAIL_REGIONS
+from headlift_trainer.synthetic.base.topology import Topology
 
 LIMIT_BYTES = 40_000_000
 _PROXIES = ("hair", "eyebrows", "eyelashes", "teeth", "tongue")
@@ -32,7 +32,7 @@ _MACRO = re.compile(
     r"(african|asian|caucasian)-(female|male)-(child|young|old)"
     r"|universal-(female|male)-(child|young|old)-averagemuscle-(minweight|averageweight|maxweight)"
 )
-# Details that move the whole head are never drawn (see `identity.sample_details`).
+# Details that move the whole head are never drawn (see `base.identity.sample_details`).
 _UNUSED = re.compile(r"head-(trans|angle|age)|neck-trans|chin-jaw-drop")
 _LOWEST_M = -0.30  # below, no skin is ever seen
 _MARGIN_PX = 8
@@ -120,7 +120,7 @@ def _shrink(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
 
 
 def _shrink_picture(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
-    """Resampled as `assets.load_picture` would; of skins only what can be seen."""
+    """Resampled as `base.assets.load_picture` would; of skins only what can be seen."""
     kind = path.parents[1].name
     side = _SIDES.get(kind, _SIDE)
     with Image.open(path) as picture:
