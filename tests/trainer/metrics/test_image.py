@@ -43,7 +43,7 @@ def test_a_picture_is_perfectly_like_itself(pictures: tuple[Tensor, Tensor]) -> 
 
 def test_metrics_do_not_care_about_mirroring_or_the_order_of_pictures(pictures: tuple[Tensor, Tensor]) -> None:
     picture, truth = pictures
-    for metric in metrics.PICTURE_METRICS.values():
+    for metric in metrics.IMAGE_METRICS.values():
         value = metric(picture, truth)
         assert torch.allclose(metric(picture.flip(-1), truth.flip(-1)), value, rtol=1e-4)
         assert torch.allclose(metric(picture.flip(0), truth.flip(0)).flip(0), value, rtol=1e-4)

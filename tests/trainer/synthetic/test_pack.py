@@ -47,7 +47,7 @@ def test_only_what_is_read_is_copied_and_licences_travel(packed: tuple[Path, Pac
 
 
 def test_seen_skin_keeps_its_pixels(packed: tuple[Path, Packed, int], asset_folder: Path) -> None:
-    for path in MakeHumanAssets(asset_folder).skin_pictures():
+    for path in MakeHumanAssets(asset_folder).skin_images():
         with Image.open(path) as before, Image.open(packed[0] / path.relative_to(asset_folder)) as after:
             if before.width <= 256:  # not resampled
                 np.testing.assert_array_equal(np.asarray(before), np.asarray(after))

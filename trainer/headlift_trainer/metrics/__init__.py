@@ -2,8 +2,8 @@
 
 from headlift_trainer.metrics.image import (
     HIGHER_IS_BETTER,
+    IMAGE_METRICS,
     LEARNED,
-    PICTURE_METRICS,
     SSIM_SIGMA,
     SSIM_WINDOW,
     MetricNetworks,
@@ -17,8 +17,8 @@ from headlift_trainer.metrics.image import (
 
 __all__ = [
     "HIGHER_IS_BETTER",
+    "IMAGE_METRICS",
     "LEARNED",
-    "PICTURE_METRICS",
     "SSIM_SIGMA",
     "SSIM_WINDOW",
     "MetricNetworks",

@@ -164,7 +164,7 @@ class MetricNetworks:
         return values
 
 
-PICTURE_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim, "sharpness": sharpness}
+IMAGE_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim, "sharpness": sharpness}
 
 
 @torch.no_grad()
@@ -174,7 +174,7 @@ def measure(picture: Tensor, truth: Tensor, networks: MetricNetworks | None = No
     A fourth channel is alpha; ``iou`` is measured where both have one.
     """
     rgb, true_rgb = picture[:, :3], truth[:, :3]
-    values = {name: metric(rgb, true_rgb) for name, metric in PICTURE_METRICS.items()}
+    values = {name: metric(rgb, true_rgb) for name, metric in IMAGE_METRICS.items()}
     if picture.shape[1] == truth.shape[1] == 4:
         values["iou"] = mask_iou(picture[:, 3:], truth[:, 3:])
     if networks is not None:

@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from headlift_trainer.synthetic.arrays import Floats
 from headlift_trainer.synthetic.captions import caption
 from headlift_trainer.synthetic.render.lighting import Light
-from headlift_trainer.synthetic.render.renderer import Picture
+from headlift_trainer.synthetic.render.renderer import RenderedImage
 from headlift_trainer.synthetic.render.views import View
 from headlift_trainer.synthetic.source.interface import Dressing, SourceHead
 from headlift_trainer.synthetic.source.landmarks import drawn_brows, project_landmarks, visible_landmarks
@@ -100,7 +100,7 @@ def light_arrays(light: Light) -> Arrays:
     }
 
 
-def landmark_arrays(landmarks: Floats, pictures: Sequence[Picture], views: Sequence[View]) -> Arrays:
+def landmark_arrays(landmarks: Floats, pictures: Sequence[RenderedImage], views: Sequence[View]) -> Arrays:
     """Landmarks [68, 3] m in space and in every picture."""
     projected = [project_landmarks(landmarks, view) for view in views]
     seen = [
@@ -114,7 +114,7 @@ def landmark_arrays(landmarks: Floats, pictures: Sequence[Picture], views: Seque
     }
 
 
-def _pictures(pictures: Sequence[Picture], views: Sequence[View]) -> Arrays:
+def _pictures(pictures: Sequence[RenderedImage], views: Sequence[View]) -> Arrays:
     return {
         "rgba": np.stack([picture.rgba for picture in pictures]),
         "depth": np.stack([picture.depth for picture in pictures]).astype(np.float16),

@@ -99,9 +99,9 @@ def _wanted(root: Path) -> Iterator[Path]:
             yield tied.with_suffix(".obj")
     pictures = MakeHumanAssets(root)
     for kind in _PROXIES:
-        yield from (pictures.proxy_picture(kind, name) for name in pictures.proxy_names(kind))
-    yield from (path for path in pictures.skin_pictures() if "suit" not in path.stem)
-    yield from pictures.eye_pictures()
+        yield from (pictures.proxy_image(kind, name) for name in pictures.proxy_names(kind))
+    yield from (path for path in pictures.skin_images() if "suit" not in path.stem)
+    yield from pictures.eye_images()
     kit = root / "ict-facekit"
     yield from (path for path in (kit / "ict_light.npz", kit / "vertex_indices.json") if path.is_file())
 
@@ -110,7 +110,7 @@ def _shrink(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
     if not path.is_file():
         raise NotFoundError(f"The asset {path.name} is missing; give a complete asset folder.")
     if path.suffix == ".png":
-        _shrink_picture(path, target, seen)
+        _shrink_image(path, target, seen)
     elif path.suffix == ".npz":
         _recompress(path, target)
     elif path.suffix in (".obj", ".mhclo", ".target"):
@@ -119,8 +119,8 @@ def _shrink(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
         shutil.copyfile(path, target)
 
 
-def _shrink_picture(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
-    """Resampled as `base.assets.load_picture` would; of skins only what can be seen."""
+def _shrink_image(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
+    """Resampled as `base.assets.load_image` would; of skins only what can be seen."""
     kind = path.parents[1].name
     side = _SIDES.get(kind, _SIDE)
     with Image.open(path) as picture:

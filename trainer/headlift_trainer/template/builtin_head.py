@@ -52,8 +52,8 @@ _SLICES = np.array(
 )
 _FRONT, _WIDTH, _WIDEST = (PchipInterpolator(_SLICES[:, 0], _SLICES[:, k]) for k in (1, 2, 3))
 
-# Clay by hand, each with its mirror image: centre, size of the thumb, height (negative takes away), m.
-_CLAY: tuple[tuple[Vec, Vec, float], ...] = (
+# Bumps, each with its mirror image: centre, radii, height (negative takes away), m.
+_BUMPS: tuple[tuple[Vec, Vec, float], ...] = (
     ((0.049, 0.004, 0.040), (0.013, 0.010, 0.016), 0.0030),  # cheekbone
     ((0.046, -0.030, 0.036), (0.014, 0.014, 0.018), -0.0030),  # hollow of the cheek
     ((0.026, -0.012, 0.056), (0.012, 0.011, 0.014), 0.0012),  # apple of the cheek
@@ -69,7 +69,7 @@ _CLAY: tuple[tuple[Vec, Vec, float], ...] = (
     ((0.053, -0.056, 0.002), (0.008, 0.010, 0.014), 0.0020),  # angle of the jaw
     ((0.014, -0.080, 0.056), (0.009, 0.009, 0.010), 0.0015),  # side of the chin
 )
-_MIDLINE_CLAY: tuple[tuple[Vec, Vec, float], ...] = (
+_MIDLINE_BUMPS: tuple[tuple[Vec, Vec, float], ...] = (
     ((0.0, -0.0785, 0.058), (0.011, 0.008, 0.012), 0.0012),  # chin
     ((0.0, -0.0640, 0.061), (0.017, 0.0040, 0.010), -0.0022),  # fold under the lower lip
     ((0.0, -0.0330, 0.070), (0.0030, 0.0060, 0.010), -0.0008),  # philtrum
@@ -84,11 +84,11 @@ def head_field(points: Array) -> Array:
     x = np.abs(x)
     soft_x = np.sqrt(x * x + 2.25e-6)  # a fold without a crease for what reaches the midline
     d = union(_skull(x, y, z), _face(x, y, z), 0.010)
-    for center, size, height in _CLAY:
+    for center, size, height in _BUMPS:
         d -= height * bump(soft_x, y, z, center, size)
     d = union(d, _neck(soft_x, y, z), 0.014)
     d = union(d, _shoulders(soft_x, y, z), 0.030)
-    for center, size, height in _MIDLINE_CLAY:
+    for center, size, height in _MIDLINE_BUMPS:
         d -= height * bump(x, y, z, center, size)
     d = _with_eyes(d, x, y, z)
     d = _with_nose(d, x, y, z)

@@ -40,7 +40,7 @@ def cone(x: Array, y: Array, z: Array, start: Vec, end: Vec, radii: tuple[float,
 
 
 def bump(x: Array, y: Array, z: Array, center: Vec, size: Vec) -> Array:
-    """A Gaussian weight, 1 at its centre: the thumb that adds or takes clay."""
+    """A Gaussian weight, 1 at its centre: the shape of a bump."""
     u, v, w = (x - center[0]) / size[0], (y - center[1]) / size[1], (z - center[2]) / size[2]
     return np.asarray(np.exp(-0.5 * (u * u + v * v + w * w)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headlift.errors import FormatError, NotFoundError
-from headlift_trainer.synthetic.base.assets import MakeHumanAssets, load_obj, load_picture, load_proxy, load_target
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets, load_image, load_obj, load_proxy, load_target
 
 
 def test_polygons_become_fans_and_keep_their_group(tmp_path):
@@ -41,7 +41,7 @@ def test_missing_files_say_what_to_give(tmp_path):
     with pytest.raises(NotFoundError, match=r"x\.target"):
         load_target(tmp_path / "x.target")
     with pytest.raises(NotFoundError, match=r"x\.png"):
-        load_picture(tmp_path / "x.png", 8)
+        load_image(tmp_path / "x.png", 8)
 
 
 def test_a_proxy_follows_its_anchors_and_scales_its_offsets(tmp_path):

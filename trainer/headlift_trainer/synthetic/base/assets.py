@@ -170,7 +170,7 @@ def load_proxy(mhclo: Path, obj: Path) -> Proxy:
     )
 
 
-def load_picture(path: Path, side: int) -> Floats:
+def load_image(path: Path, side: int) -> Floats:
     """Read a picture as [side, side, 4] 0..1 sRGB + alpha, resampled."""
     if not path.is_file():
         raise NotFoundError(f"The asset {path.name} is missing; give a complete MakeHuman asset folder.")
@@ -225,7 +225,7 @@ class MakeHumanAssets:
         root = self._data if kind == "eyes" else self._extra
         return sorted(path.stem for path in (root / kind).glob("*/*.mhclo"))
 
-    def proxy_picture(self, kind: str, name: str) -> Path:
+    def proxy_image(self, kind: str, name: str) -> Path:
         """The colour picture beside a proxy."""
         folder = self._extra / kind / name
         choices = [
@@ -235,11 +235,11 @@ class MakeHumanAssets:
         ]
         return next((path for path in choices if path.is_file()), choices[0])
 
-    def skin_pictures(self) -> list[Path]:
+    def skin_images(self) -> list[Path]:
         """Skin textures, sorted by name."""
         return sorted((self._extra / "skins" / "textures").glob("*.png"))
 
-    def eye_pictures(self) -> list[Path]:
+    def eye_images(self) -> list[Path]:
         """Eye textures, sorted by name."""
         found = [
             *(self._data / "eyes" / "materials").glob("*_eye.png"),

@@ -26,7 +26,7 @@ class Obstacle:
         used = used[(body.vertices[used, 1] > _BUST) & (np.abs(body.vertices[used, 0]) < 0.3)]
         used = used[~(body.topology.mouth_inside | body.topology.eye_socket)[used]]
         vertices, normals = [body.vertices[used]], [body.normals[used]]
-        room = [smoothstep(-0.085, -0.12, vertices[0][:, 1]) * (_CLOTH if clothed else 0.0)]
+        clearance = [smoothstep(-0.085, -0.12, vertices[0][:, 1]) * (_CLOTH if clothed else 0.0)]
         for part in worn:
             facing = vertex_normals(part.vertices, part.triangles) if part.normals is None else part.normals
             outside = (facing * (part.vertices - SKULL_CENTER) * np.array([1, 0, 1])).sum(1) > 0
@@ -35,10 +35,10 @@ class Obstacle:
                 outside &= part.fade > 0.5
             vertices.append(part.vertices[outside])
             normals.append(facing[outside])
-            room.append(np.full(int(outside.sum()), 0.003, np.float32))
+            clearance.append(np.full(int(outside.sum()), 0.003, np.float32))
         self._vertices, self._normals = np.concatenate(vertices), np.concatenate(normals)
         self._tree = cKDTree(self._vertices)
-        self._clothed = np.concatenate(room)
+        self._clothed = np.concatenate(clearance)
 
     def push_out(self, points: Numbers, offset: Numbers) -> tuple[Floats, Floats, Floats]:
         """Points [G, 3] moved to at least `offset` [G] m above the skin; the skin's normals; how far they moved [G]."""

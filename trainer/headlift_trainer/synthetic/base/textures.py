@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headlift_trainer.synthetic.arrays import Floats, Ints
-from headlift_trainer.synthetic.base.assets import MakeHumanAssets, load_picture
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets, load_image
 from headlift_trainer.synthetic.base.strand_texture import STRAND_TEXTURES, strand_texture
 from headlift_trainer.synthetic.base.topology import Topology
 from headlift_trainer.synthetic.classes import FACE
@@ -32,15 +32,15 @@ class TextureAtlas:
         self._parts: list[NDArray[np.uint16]] = []
         self._rows: dict[str, tuple[int, int, int]] = {}
         face_uvs = _face_uvs(topology)
-        self.skins = tuple(path.stem for path in assets.skin_pictures() if "suit" not in path.stem)
-        for path in assets.skin_pictures():
+        self.skins = tuple(path.stem for path in assets.skin_images() if "suit" not in path.stem)
+        for path in assets.skin_images():
             if path.stem in self.skins:
-                self._add(path.stem, _skin_ratio(load_picture(path, skin_side), face_uvs, dark="dark" in path.stem))
+                self._add(path.stem, _skin_ratio(load_image(path, skin_side), face_uvs, dark="dark" in path.stem))
         for name in assets.proxy_names("hair"):
-            self._add(f"hair/{name}", _strand_ratio(load_picture(assets.proxy_picture("hair", name), hair_side)))
-        self.eyes = tuple(path.stem for path in assets.eye_pictures())
-        for path in assets.eye_pictures():
-            eye = _linear(load_picture(path, 256))
+            self._add(f"hair/{name}", _strand_ratio(load_image(assets.proxy_image("hair", name), hair_side)))
+        self.eyes = tuple(path.stem for path in assets.eye_images())
+        for path in assets.eye_images():
+            eye = _linear(load_image(path, 256))
             grey = eye[..., :3].mean(-1, keepdims=True)
             vivid = eye[..., :3].max(-1, keepdims=True) - eye[..., :3].min(-1, keepdims=True)
             # painted irises are too vivid and too bright
@@ -48,7 +48,7 @@ class TextureAtlas:
             self._add(path.stem, eye)
         for kind in ("eyebrows", "eyelashes"):
             for name in assets.proxy_names(kind):
-                mask = load_picture(assets.proxy_picture(kind, name), 256)
+                mask = load_image(assets.proxy_image(kind, name), 256)
                 mask[..., :3] = 1.0
                 if kind == "eyelashes":
                     mask[..., 3] *= 0.6
@@ -58,7 +58,7 @@ class TextureAtlas:
                 self._add(f"{kind}/{name}", mask)
         for kind in ("teeth", "tongue"):
             for name in assets.proxy_names(kind):
-                self._add(f"{kind}/{name}", _linear(load_picture(assets.proxy_picture(kind, name), 256)))
+                self._add(f"{kind}/{name}", _linear(load_image(assets.proxy_image(kind, name), 256)))
         for weave in WEAVES:
             self._add(f"weave/{weave}", _weave(weave))
         for strands in STRAND_TEXTURES:

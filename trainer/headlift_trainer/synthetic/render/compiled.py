@@ -1,8 +1,4 @@
-"""What the renderer's compiled files share: the decorator, the kinds of material, a hash.
-
-numba's disk cache watches only the file that a function stands in: after an edit here, touch `rasterizing.py` and
-`shading.py` too.
-"""
+"""What the renderer's compiled files share: the decorator, the kinds of material, a hash."""
 
 from __future__ import annotations
 
@@ -20,6 +16,8 @@ ALPHA_NONE, ALPHA_TEXTURE, ALPHA_FADE = 0, 1, 2
 TEXEL_ONE = 32768.0  # the atlas is fixed-point uint16: this value means 1.0, so ratios up to 2 fit
 
 
+# numba's disk cache watches only the file that a function stands in: after an edit here, touch `rasterizing.py` and
+# `shading.py` too.
 def compiled(function: Function) -> Function:
     """numba.njit with a cache on disk, typed."""
     return cast(Function, numba.njit(cache=True, fastmath=True, error_model="numpy")(function))

@@ -34,7 +34,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedImage:
     """One view of a scene."""
 
     rgba: NDArray[np.uint8]  # [S, S, 4] sRGB multiplied by alpha, alpha
@@ -44,7 +44,7 @@ class Picture:
     normals: NDArray[np.int8]  # [S, S, 3] canonical frame, unit times 127, as they were lit; 0 where empty
 
     @classmethod
-    def empty(cls, size: int) -> Picture:
+    def empty(cls, size: int) -> RenderedImage:
         """A picture of nothing."""
         square = (size, size)
         return cls(
@@ -76,7 +76,7 @@ class Renderer:
         frame = np.append(frame, np.float32(light.softness * SHADOW_SIDE)).astype(np.float32)
         return cls(scene, np.ascontiguousarray(colors, np.float32), optics, textures, texels, light, shadow, frame)
 
-    def draw(self, view: View, size: int) -> Picture:
+    def draw(self, view: View, size: int) -> RenderedImage:
         """One picture of `size` pixels a side."""
         side = size * SAMPLES_PER_AXIS
         scene = self.scene
@@ -111,7 +111,7 @@ class Renderer:
             view.center,
             shaded,
         )
-        picture = Picture.empty(size)
+        picture = RenderedImage.empty(size)
         resolve_samples(
             ids, barycentric, nearness, shaded, scene.triangles, scene.classes, SAMPLES_PER_AXIS,
             picture.rgba, picture.depth, picture.classes, picture.albedo, picture.normals,

@@ -108,15 +108,15 @@ class Scene:
         directions = sphere_directions(_TRANSFER_DIRECTIONS)
         share = 4.0 / _TRANSFER_DIRECTIONS
         for direction, basis in zip(directions, sh_basis(directions), strict=True):
-            screen, nearness, _ = self._look_along(direction, _TRANSFER_SIDE, textures, texels)
+            screen, nearness, _ = self._orthographic(direction, _TRANSFER_SIDE, textures, texels)
             accumulate_transfer(screen, self.normals, direction, basis, nearness, _TRANSFER_BIAS, share, self.transfer)
 
     def shadow_map(self, direction: Floats, textures: Ints, texels: Texels) -> tuple[Floats, Floats]:
         """Nearness [SHADOW_SIDE, SHADOW_SIDE] seen from a light, and the frame [13] to look it up with."""
-        _, nearness, axes = self._look_along(direction, SHADOW_SIDE, textures, texels)
+        _, nearness, axes = self._orthographic(direction, SHADOW_SIDE, textures, texels)
         return nearness, np.concatenate([self._center, axes.ravel(), [self._radius]]).astype(np.float32)
 
-    def _look_along(
+    def _orthographic(
         self, direction: Floats, side: int, textures: Ints, texels: Texels
     ) -> tuple[Floats, Floats, Floats]:
         """An orthographic view from a direction: screen [N, 3], nearness [side, side], axes [3, 3]."""

@@ -63,8 +63,8 @@ def dress(head: HeadMesh, assets: HeadAssets, rng: np.random.Generator) -> Appea
     materials = []
     for part, fixed in zip(head.scene.parts, head.part_textures, strict=True):
         rows = head.scene.slice_of(part.name)
-        look = Look(palette, worn, head.strands.get(part.name))
-        material, color = _look_of(part, drawn.get(part.name, fixed), look, rng)
+        style = PartStyle(palette, worn, head.strands.get(part.name))
+        material, color = _material_of(part, drawn.get(part.name, fixed), style, rng)
         materials.append(material)
         if color is not None:
             colors[rows] = color
@@ -105,28 +105,30 @@ def _draw_palette(head: HeadMesh, rng: np.random.Generator) -> Palette:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the look of a part follows from."""
+class PartStyle:
+    """What a part's material and colours follow from."""
 
     palette: Palette
     worn: Worn
     locks: Strands | None  # of hair and beards
 
 
-def _look_of(part: Part, texture: str | None, look: Look, rng: np.random.Generator) -> tuple[Material, Floats | None]:
+def _material_of(
+    part: Part, texture: str | None, style: PartStyle, rng: np.random.Generator
+) -> tuple[Material, Floats | None]:
     """Material of a part, and its colour [3] or [V, 3] (None keeps what the vertices have)."""
     kind = part.name.split("/")[0].split(" ")[0]
     color: NDArray[np.floating] | None
     if kind in ("cloth", "hat", "glasses", "earrings", "necklace"):
-        material, color = _look_of_worn(part.name, look.worn)
+        material, color = _worn_material(part.name, style.worn)
     elif kind in ("hair", "beard"):
-        material, color = _look_of_strands(part, texture, look)
+        material, color = _hair_material(part, texture, style)
     else:
-        material, color = _look_of_organ(kind, texture, look.palette, rng)
+        material, color = _organ_material(kind, texture, style.palette, rng)
     return material, None if color is None else np.asarray(color, np.float32)
 
 
-def _look_of_worn(name: str, worn: Worn) -> tuple[Material, NDArray[np.floating]]:
+def _worn_material(name: str, worn: Worn) -> tuple[Material, NDArray[np.floating]]:
     match name.split(" ", maxsplit=1)[0]:
         case "cloth":
             weave = worn.inner_texture if "inner" in name else worn.cloth_texture
@@ -143,16 +145,16 @@ def _look_of_worn(name: str, worn: Worn) -> tuple[Material, NDArray[np.floating]
     return Material(None, roughness=0.25, specular=1.5), worn.jewel
 
 
-def _look_of_strands(part: Part, texture: str | None, look: Look) -> tuple[Material, NDArray[np.floating] | None]:
-    palette, beard = look.palette, part.name.startswith("beard")
+def _hair_material(part: Part, texture: str | None, style: PartStyle) -> tuple[Material, NDArray[np.floating] | None]:
+    palette, beard = style.palette, part.name.startswith("beard")
     paint = palette.beard if beard else palette.hair
     # the same draw for all parts of one head of hair
-    color = None if look.locks is None else paint.of(look.locks, np.random.default_rng(int(palette.melanin * 1e6)))
+    color = None if style.locks is None else paint.of(style.locks, np.random.default_rng(int(palette.melanin * 1e6)))
     shine = 0.25 if beard else 0.1 if part.kind == KIND_PLAIN else palette.shine
     return Material(texture, roughness=0.7, specular=shine, grain_frequency=700.0 if beard else 500.0), color
 
 
-def _look_of_organ(
+def _organ_material(
     kind: str, texture: str | None, palette: Palette, rng: np.random.Generator
 ) -> tuple[Material, NDArray[np.floating] | None]:
     match kind:

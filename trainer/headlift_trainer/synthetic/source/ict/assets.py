@@ -139,8 +139,8 @@ class IctMakeHuman(MakeHumanAssets):
         tree = cKDTree(skin[:, :2])
         for members, gap in ((mouth.teeth, _GUMS), (mouth.lining, mouth.gaps)):
             nearest = tree.query(vertices[members, :2], k=3)[1]
-            room = np.minimum(skin[nearest, 2].min(1) - vertices[members, 2] - gap * self._per_metre, 0.0)
-            vertices[members, 2] += room.min() if members is mouth.teeth else room
+            clearance = np.minimum(skin[nearest, 2].min(1) - vertices[members, 2] - gap * self._per_metre, 0.0)
+            vertices[members, 2] += clearance.min() if members is mouth.teeth else clearance
 
 
 class IctHeadAssets(HeadAssets):
