@@ -20,8 +20,8 @@ from headlift.preprocess.detect import HaarFaceDetector
 from headlift.preprocess.interfaces import Face
 from headlift.preprocess.resample import compose, invert, similarity, warp
 from headlift.preprocess.sight import HeadSight, sight_of
-from headlift_trainer.synthetic.procedural import ProceduralSource
-from headlift_trainer.synthetic.views import orbit_view
+from headlift_trainer.synthetic.render.views import orbit_view
+from headlift_trainer.synthetic.source.procedural import ProceduralSource
 
 _SEED = 80_012  # of a generated head that HeadNet was not trained on
 Encode = Callable[..., bytes]

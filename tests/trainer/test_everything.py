@@ -9,7 +9,7 @@ import pytest
 
 from headlift.errors import ConflictError, InvalidInputError
 from headlift_trainer.everything import Everything, Patience, Plan, recipe_of, seeds_of
-from headlift_trainer.synthetic.sources import HELD_OUT, SEED_RANGES, source_of
+from headlift_trainer.synthetic.source.seeds import HELD_OUT, SEED_RANGES, source_of
 
 
 def test_every_source_has_its_share_and_all_held_out_heads_are_there() -> None:

@@ -3,7 +3,8 @@
 import torch
 
 from headlift.model.cameras import orbit_cameras
-from headlift_trainer.losses import anchor_loss, picture_loss, psnr, reprojection_loss, sharpness_loss
+from headlift_trainer.losses import anchor_loss, picture_loss, reprojection_loss, sharpness_loss
+from headlift_trainer.metrics import psnr
 
 
 def test_every_loss_is_zero_at_the_truth() -> None:

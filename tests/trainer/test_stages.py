@@ -37,7 +37,7 @@ from headlift_trainer.stages import (
 )
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.synthetic.views import RIG_DEG
+from headlift_trainer.synthetic.render.views import RIG_DEG
 from headlift_trainer.task import Share
 
 SIZE, HELD, TRAINED = 48, (0, 80_000), tuple(range(80_100, 80_106))

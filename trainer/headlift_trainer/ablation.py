@@ -21,14 +21,14 @@ from headlift_trainer.datasets.synthetic import SyntheticHeads, augmented
 from headlift_trainer.evaluation.synthetic import FRONT, GROUPS
 from headlift_trainer.evaluation.tables import Column, Row, Table
 from headlift_trainer.loop import run
-from headlift_trainer.losses import psnr, token_loss
-from headlift_trainer.metrics import mask_iou
+from headlift_trainer.losses import token_loss
+from headlift_trainer.metrics import mask_iou, psnr
 from headlift_trainer.recipes import TrainConfig
 from headlift_trainer.recipes.mini import Augmentation
 from headlift_trainer.stages import Corpus, Spent, StageTask, keep
 from headlift_trainer.step import crop_cameras, reconstruct
 from headlift_trainer.steps import Steps
-from headlift_trainer.synthetic.views import RIG_DEG
+from headlift_trainer.synthetic.render.views import RIG_DEG
 
 Figures = dict[str, dict[str, float]]  # kind of input ("clean", "wild"), figure
 INPUTS: Mapping[str, Augmentation] = {"clean": "none", "wild": "wild"}

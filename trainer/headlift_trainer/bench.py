@@ -20,7 +20,6 @@ from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.splat.rasterize import available_backends
-from headlift.model.template import builtin_template
 from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2
 from headlift_trainer.clock import measured
 from headlift_trainer.collective import Collective
@@ -28,6 +27,7 @@ from headlift_trainer.perceptual import Framing, PerceptualLoss, PictureTerm, di
 from headlift_trainer.reconstruction import ReconstructionTask
 from headlift_trainer.samples import Sample
 from headlift_trainer.task import Precision, Schedule, Share
+from headlift_trainer.template.build import builtin_template
 from headlift_trainer.training import Training
 
 PHASES = ("data", "network", "splatting", "loss", "optimiser", "other")

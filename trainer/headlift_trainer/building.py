@@ -26,7 +26,8 @@ from headlift_trainer.recipes.config import RecipeConfig
 from headlift_trainer.reconstruction import ReconstructionTask
 from headlift_trainer.samples import GeneratedHeads, Source, mixture_of
 from headlift_trainer.shp import SharpeningTask
-from headlift_trainer.synthetic.sources import HELD_OUT
+from headlift_trainer.synthetic.source.seeds import HELD_OUT
+from headlift_trainer.template.build import builtin_template, load_flame
 
 # From a data set's name to what opens its folder: training and held-out portraits.
 OPENERS: dict[str, Callable[[Path], tuple[Source, Source]]] = {
@@ -52,6 +53,7 @@ class Places:
     start: Path | None = None  # checkpoint to start from
     features: Path | None = None  # folder where frozen features are kept
     partial: bool = False  # go without missing data sets
+    flame: Path | None = None  # FLAME model whose neutral head the anchors lie on; None takes the built-in head
 
 
 _FARL = "face_parsing.farl.celebm.main_ema_181500_jit.pt"
@@ -139,15 +141,20 @@ def _model(config: RecipeConfig, places: Places, device: torch.device) -> PercHe
     """A fresh model from the schedule's seed, or the checkpoint to start from."""
     backbone = None if config.task == "editing" else _backbone(config, places, device)
     if places.start is not None:
+        if places.flame is not None:
+            raise InvalidInputError(
+                f"{places.start.name} carries its template; give either a checkpoint to start from or a FLAME model."
+            )
         return load_checkpoint(places.start, expect=config.model, backbone=backbone)[0].to(device).train()
     if config.starts_from is not None:
         raise InvalidInputError(
             f"The recipe {config.name} goes on from {config.starts_from}; train that first and give its checkpoint "
             f"with --start {config.starts_from}.safetensors."
         )
+    template = builtin_template() if places.flame is None else load_flame(places.flame)
     with torch.random.fork_rng():
         torch.manual_seed(config.schedule.seed)
-        return PercHead(config.model, builtin_template(), backbone).to(device).train()
+        return PercHead(config.model, template, backbone).to(device).train()
 
 
 def _backbone(config: RecipeConfig, places: Places, device: torch.device) -> Backbone | None:

@@ -23,7 +23,7 @@ from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHead
 from headlift_trainer.head_code import LinearCode, fit_linear_code
 from headlift_trainer.headnet.figures import project
 from headlift_trainer.step import HeadCodes, crop_cameras
-from headlift_trainer.synthetic.views import INPUT_VIEWS, RIG_DEG
+from headlift_trainer.synthetic.render.views import INPUT_VIEWS, RIG_DEG
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32

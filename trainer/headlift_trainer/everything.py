@@ -36,11 +36,11 @@ from headlift_trainer.stages import Corpus, SharpenerTask, Spent, StageTask, clo
 from headlift_trainer.steps import Step, Steps
 from headlift_trainer.synthetic.generate import APPEARANCES, generate
 from headlift_trainer.synthetic.prepare import TargetMakers, prepare
-from headlift_trainer.synthetic.sources import HELD_OUT, SEED_RANGES, source_of, sources_in
+from headlift_trainer.synthetic.source.seeds import HELD_OUT, SEED_RANGES, SHARES, source_of, sources_in
 from headlift_trainer.task import Schedule, Task
+from headlift_trainer.template.build import builtin_template
 
 PRESETS = ("mini",)
-_SHARES = {"makehuman": 0.6, "ict": 0.25, "procedural": 0.15}  # of the training heads
 _SAMPLES_A_HEAD = 40  # of the closed forms; more of the same heads teach nothing
 _SAMPLES_LEAST = 1024  # several for each of the thumbnail head's components
 _PSNR_LOST = 0.02  # dB on renders held back: a sharpener that costs more is not kept
@@ -96,11 +96,11 @@ class Plan:
 
 def seeds_of(plan: Plan, sources: tuple[str, ...]) -> list[int]:
     """The geometry seeds: all that are held out, and training heads shared out over the sources."""
-    total = sum(_SHARES[name] for name in sources)
+    total = sum(SHARES[name] for name in sources)
     chosen = [seed for seed in sorted(HELD_OUT) if source_of(seed) in sources]
     for name in sources:
         first = SEED_RANGES[name].start + 100 + 5_000 * (plan.seed % 4)
-        chosen += range(first, first + round(plan.heads * _SHARES[name] / total))
+        chosen += range(first, first + round(plan.heads * SHARES[name] / total))
     return chosen
 
 

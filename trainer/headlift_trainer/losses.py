@@ -117,8 +117,3 @@ def l1(pictures: Tensor, target: Tensor) -> Tensor:
 def dissimilarity(pictures: Tensor, target: Tensor) -> Tensor:
     """1 - SSIM of pictures [C, 3, H, W] in 0..1 with at least 11 pixels a side, one value a picture, 0..2."""
     return 1 - ssim(pictures, target)
-
-
-def psnr(picture: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of pictures [C, 3, H, W] in 0..1, dB, one value a picture."""
-    return -10 * torch.log10((picture - target).square().flatten(1).mean(1).clamp_min(1e-10))

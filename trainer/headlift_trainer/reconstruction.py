@@ -22,7 +22,7 @@ from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
 from headlift_trainer.clock import border, phase
-from headlift_trainer.losses import psnr
+from headlift_trainer.metrics import psnr
 from headlift_trainer.perceptual import PerceptualLoss
 from headlift_trainer.samples import Sample, Source
 from headlift_trainer.task import Share

@@ -21,7 +21,7 @@ from headlift.errors import InvalidInputError
 from headlift.model.types import Cameras
 from headlift_trainer.datasets.synthetic import load_views
 from headlift_trainer.step import crop_cameras
-from headlift_trainer.synthetic.sources import HELD_OUT
+from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
 _SHARD = re.compile(r"head_(\d+)_(\d+)\.npz")
 _SHARDS_IN_MEMORY = 256

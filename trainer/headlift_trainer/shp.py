@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
 from headlift_trainer.clock import border, phase
-from headlift_trainer.losses import psnr
+from headlift_trainer.metrics import psnr
 from headlift_trainer.reconstruction import ReconstructionTask, release
 from headlift_trainer.samples import Sample
 from headlift_trainer.task import Share

@@ -28,10 +28,11 @@ from headlift_trainer.closed_form import face_weight, fill_head_code, fit_landma
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.in_memory import evaluate
 from headlift_trainer.head_code import LinearCode
-from headlift_trainer.losses import psnr, sharpness_loss
+from headlift_trainer.losses import sharpness_loss
+from headlift_trainer.metrics import psnr
 from headlift_trainer.recipes import Stage, TrainConfig
 from headlift_trainer.step import HeadCodes, crop_cameras, reconstruct, training_loss
-from headlift_trainer.synthetic.sources import source_of
+from headlift_trainer.synthetic.source.seeds import source_of
 from headlift_trainer.task import Schedule, Share
 
 SHARPENED = 6  # pictures in a batch of the sharpener

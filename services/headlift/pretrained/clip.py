@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, InvalidInputError, MissingWeightsError
-from headlift.pretrained.arcface import read_tensors
+from headlift.pretrained.tensors import read_tensors
 
 _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _GREY = 0.5  # behind matted portraits: a black background reads as night

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from headlift.errors import HeadliftError, InvalidInputError, MissingWeightsErro
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
 from headlift.model.sizes import named_config
+from headlift.model.template import PATCH_SIZE, PATCHES
 from headlift_trainer import recipes
 from headlift_trainer.commands import bench_train, train
 from headlift_trainer.recipes import LossWeights, RecipeConfig
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.task import Schedule
+from headlift_trainer.template import implicit
 
 SIZE = 32
 
@@ -87,6 +90,36 @@ def test_a_recipe_runs_goes_on_and_leaves_a_model(shards, tmp_path, tiny_checkpo
     assert json.loads(capsys.readouterr().out)["resumed_from"] == 3
     assert call(*common, "--fresh") == 0
     assert json.loads(capsys.readouterr().out)["resumed_from"] is None
+
+
+@pytest.fixture
+def flame(tmp_path: Path) -> Path:
+    """A file in FLAME's form with an egg for a head."""
+    corner = np.array([0.1, 0.15, 0.12])
+    vertices, faces = implicit.mesh(
+        lambda points: implicit.ellipsoid(*points.T, (0.0, 0.0, 0.0), (0.075, 0.13, 0.095)), -corner, corner, 0.02
+    )
+    path = tmp_path / "generic_model.npz"
+    np.savez(path, v_template=vertices, f=faces)
+    return path
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_flame_model_becomes_the_template_of_what_is_trained(shards, tmp_path, flame, monkeypatch):
+    config = recipes.RECIPES["light"]()
+    decoder = replace(config.model.decoder, num_patches=PATCHES, gaussians_per_patch=PATCH_SIZE)
+    whole = replace(config, model=replace(config.model, decoder=decoder))
+    monkeypatch.setattr(recipes, "RECIPES", {"light": lambda: whole})
+    argv = ["train", "light", "--data", shards, "--out", tmp_path / "out", "--device", "cpu", "--json"]
+    assert call(*argv, "--flame", flame, "--steps", 1, "--accumulate", 1) == 0
+    assert load_checkpoint(tmp_path / "out" / "light.safetensors")[0].template.name == "flame-generic_model"
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_checkpoint_brings_its_own_template(shards, tmp_path, flame, tiny_checkpoint):
+    argv = ["train", "light", "--data", shards, "--out", tmp_path / "out", "--device", "cpu", "--json"]
+    with pytest.raises(InvalidInputError, match="carries its template"):
+        call(*argv, "--flame", flame, "--start", tiny_checkpoint)
 
 
 def test_options_change_the_recipe():

@@ -9,7 +9,7 @@ from PIL import features
 from headlift.errors import FormatError
 from headlift_trainer.datasets.ava256 import Ava256
 from headlift_trainer.datasets.rig import RigDataset
-from headlift_trainer.evaluation.protocols import AVA256_SUBJECTS
+from headlift_trainer.datasets.subjects import AVA256_SUBJECTS
 
 pytestmark = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF encoder")
 

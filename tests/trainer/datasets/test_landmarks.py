@@ -4,8 +4,8 @@ from scipy.spatial import cKDTree
 
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
-from headlift.model.template import builtin_template
 from headlift_trainer.datasets.landmarks import FIVE_PLACES, IBUG_PLACES, crop_scale, fit_camera, places_of
+from headlift_trainer.template.build import builtin_template
 
 PLACES = np.array(list(IBUG_PLACES.values()))
 

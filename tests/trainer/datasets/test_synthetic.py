@@ -14,7 +14,7 @@ from headlift_trainer.datasets.synthetic import HeadBatch, augmented, load_pictu
 from headlift_trainer.samples import GeneratedHeads
 from headlift_trainer.step import crop_cameras
 from headlift_trainer.synthetic.generate import path_of
-from headlift_trainer.synthetic.views import RIG_DEG, preset_views
+from headlift_trainer.synthetic.render.views import RIG_DEG, preset_views
 
 SIZE, SEED = 64, 80_100
 

@@ -13,7 +13,7 @@ from headlift.model.checkpoint import load_checkpoint
 from headlift.model.perchead.model import PercHead
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.synthetic.views import RIG_DEG
+from headlift_trainer.synthetic.render.views import RIG_DEG
 
 SIZE = 48
 HELD, TRAINED = (0, 1, 80_000), (100, 101, 102, 103)

@@ -16,7 +16,7 @@ from headlift.errors import FormatError, NotFoundError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.types import Cameras
 from headlift_trainer.commands.eval import register
-from headlift_trainer.evaluation.protocols import NERSEMBLE_SUBJECTS
+from headlift_trainer.datasets.subjects import NERSEMBLE_SUBJECTS
 from headlift_trainer.evaluation.real import open_source, read_moment, write_moment
 
 YAWS = [0.0, 40.0, -40.0]

@@ -22,6 +22,7 @@ from headlift_trainer.headnet.task import HeadNetTask, contrast
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.task import Share
+from headlift_trainer.template.build import builtin_template
 
 SIZE, L = 64, 8
 TINY = HeadNetConfig(32, 2, 2, 2.0, L, 8, (8, 8, 16), 8)

@@ -10,7 +10,7 @@ import torch
 from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import HeadNet
 from headlift.pretrained.dinov2 import Architecture, Dinov2
-from headlift.pretrained.lpips import Lpips
+from headlift_trainer.metrics.lpips import Lpips
 from headlift_trainer.perceptual import Framing, PictureTerm, dino_loss, headnet_loss, l1_loss, lpips_loss, ssim_loss
 
 
@@ -55,8 +55,8 @@ def term(request: pytest.FixtureRequest) -> PictureTerm:
         return headnet_loss(tiny_headnet(), side=64)
     if request.param == "sam":
         pytest.importorskip("sam2", reason="the optional package sam2 is not installed")
-        from headlift.pretrained.sam2 import Architecture as SamShape
-        from headlift.pretrained.sam2 import Sam2Encoder
+        from headlift_trainer.metrics.sam2 import Architecture as SamShape
+        from headlift_trainer.metrics.sam2 import Sam2Encoder
         from headlift_trainer.perceptual import sam_loss
 
         shape = SamShape(8, 1, (1, 1, 2, 1), (3,), grid=3, windows=(2, 2, 4, 2), embedding=16)

@@ -50,7 +50,7 @@ def test_single_terms_name_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_lpips_comes_from_its_two_files(pictures: Tensor, tmp_path: Path) -> None:
-    from headlift.pretrained.lpips import Lpips
+    from headlift_trainer.metrics.lpips import Lpips
 
     network = Lpips("vgg")
     state = {f"features.{k}": v for k, v in network.features.state_dict().items()}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headlift_trainer.synthetic.head import HeadAssets, HeadMesh, sample_head
-from headlift_trainer.synthetic.topology import EYE_MIDPOINT
+from headlift_trainer.synthetic.base.topology import EYE_MIDPOINT
+from headlift_trainer.synthetic.source.head import HeadAssets, HeadMesh, sample_head
 
 ROWS, COLUMNS = 72, 40
 EYE_DM = np.array([0.0, 7.35, 1.26])

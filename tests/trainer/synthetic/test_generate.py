@@ -8,7 +8,7 @@ from PIL import Image
 
 from headlift.errors import NotFoundError
 from headlift_trainer.synthetic.generate import APPEARANCES, generate, main, path_of
-from headlift_trainer.synthetic.views import RANDOM_VIEWS, RIG_DEG
+from headlift_trainer.synthetic.render.views import RANDOM_VIEWS, RIG_DEG
 
 SIZE = 32
 VIEWS = len(RIG_DEG) + RANDOM_VIEWS

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from headlift.errors import ConflictError, NotFoundError
-from headlift_trainer.synthetic.assets import MakeHumanAssets
-from headlift_trainer.synthetic.head import HeadAssets, HeadMesh, sample_head
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets
+from headlift_trainer.synthetic.base.topology import Topology
 from headlift_trainer.synthetic.pack import Packed, pack, seen_texels
-from headlift_trainer.synthetic.topology import Topology
+from headlift_trainer.synthetic.source.head import HeadAssets, HeadMesh, sample_head
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_only_what_is_read_is_copied_and_licences_travel(packed: tuple[Path, Pac
 
 
 def test_seen_skin_keeps_its_pixels(packed: tuple[Path, Packed, int], asset_folder: Path) -> None:
-    for path in MakeHumanAssets(asset_folder).skin_pictures():
+    for path in MakeHumanAssets(asset_folder).skin_images():
         with Image.open(path) as before, Image.open(packed[0] / path.relative_to(asset_folder)) as after:
             if before.width <= 256:  # not resampled
                 np.testing.assert_array_equal(np.asarray(before), np.asarray(after))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from headlift.errors import NotFoundError
-from headlift.model.template import builtin_template
 from headlift_trainer.synthetic.prepare import TargetMakers, save_correspondence
 from headlift_trainer.synthetic.targets import Correspondence
+from headlift_trainer.template.build import builtin_template
 
 
 def some_correspondence() -> Correspondence:

@@ -9,8 +9,8 @@ from typing import Any
 from headlift.commands.session import Subparsers, add_command, emit, progress_bar, say
 from headlift.errors import InvalidInputError, NotFoundError
 
-# Named here as well as in `synthetic.views` and `synthetic.sources`, which take seconds to import; a test holds them
-# together.
+# Named here as well as in `synthetic.render.views` and `synthetic.source.seeds`, which take seconds to import; a test
+# holds them together.
 VIEWS = ("rig", "nersemble", "cafca", "idts")
 SOURCES = ("auto", "makehuman", "ict", "procedural", "mixed")
 _PREVIEWED = 8  # heads of a preview where --count is not given
@@ -43,7 +43,7 @@ def register(subparsers: Subparsers) -> None:
 
 def synth(args: argparse.Namespace) -> int:
     """``headlift synth``."""
-    from headlift_trainer.synthetic.sources import seeds_for
+    from headlift_trainer.synthetic.source.seeds import seeds_for
 
     count = _PREVIEWED if args.count is None else args.count
     if args.out is None and args.preview is None:
@@ -85,7 +85,7 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def _sources(args: argparse.Namespace) -> tuple[str, ...]:
-    from headlift_trainer.synthetic.sources import SHARES, sources_in
+    from headlift_trainer.synthetic.source.seeds import SHARES, sources_in
 
     if args.assets is not None and not args.assets.is_dir():
         raise NotFoundError(f"There is no asset folder {args.assets.name!r}; see --assets.")
@@ -104,7 +104,7 @@ def _draw_preview(args: argparse.Namespace, seeds: list[int]) -> None:
     from PIL import Image
 
     from headlift_trainer.synthetic.contact_sheet import contact_sheet
-    from headlift_trainer.synthetic.sources import Sources
+    from headlift_trainer.synthetic.source.registry import Sources
 
     if args.preview.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InvalidInputError(f"A preview is a .png or .jpg file, not {args.preview.name!r}.")

@@ -84,6 +84,9 @@ def _add_recipe(kinds: Subparsers, name: str) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder or s3://BUCKET/PREFIX for the results")
     parser.add_argument("--networks", type=Path, metavar="DIR", help="folder with DINOv2, SAM 2.1 and LPIPS files")
     parser.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to start from")
+    parser.add_argument(
+        "--flame", type=Path, metavar="FILE", help="FLAME model for the template (its licence; default: built-in head)"
+    )
     parser.add_argument("--features", type=Path, metavar="DIR", help="keep frozen features here, for the next time")
     parser.add_argument("--partial", action="store_true", help="go without missing data sets")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoints in --out")
@@ -142,8 +145,9 @@ def train(args: argparse.Namespace) -> int:
     config = changed(FOUND[args.recipe](), args)
     data = tuple((name, folder.absolute()) for name, folder in parse_data(args.data).items())
     # Absolute, as workers start elsewhere.
-    networks, start, features = (p and p.expanduser().absolute() for p in (args.networks, args.start, args.features))
-    places = Places(data, networks, start, features, args.partial)
+    given = (args.networks, args.start, args.features, args.flame)
+    networks, start, features, flame = (path and path.expanduser().absolute() for path in given)
+    places = Places(data, networks, start, features, args.partial, flame)
     say(args, f"{config.name}: {config.about}; ends after {config.schedule.steps} steps")
     result = _under_ray(args, config, places) if args.workers else _here(args, config, places)
     emit(args, _facts(result), _text(result))

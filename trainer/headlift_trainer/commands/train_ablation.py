@@ -35,11 +35,11 @@ def register_ablation(kinds: Subparsers) -> None:
 
 def ablate(args: argparse.Namespace) -> int:
     """``headlift train ablation``."""
-    from headlift.model.template import builtin_template
     from headlift_trainer.ablation import run_ablation, tables
     from headlift_trainer.recipes.ablation import ablation
     from headlift_trainer.stages import Corpus, Spent, closed_forms, keep
-    from headlift_trainer.synthetic.sources import HELD_OUT
+    from headlift_trainer.synthetic.source.seeds import HELD_OUT
+    from headlift_trainer.template.build import builtin_template
 
     lengths = [n for n in (args.minutes, args.steps) if n is not None]
     if any(n <= 0 for n in lengths) or args.heads < 1 or (args.most is not None and args.most < 2):

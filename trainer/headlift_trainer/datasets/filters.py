@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from headlift_trainer.datasets.interface import F64, U8
-from headlift_trainer.evaluation.protocols import AVA256_SUBJECTS, NERSEMBLE_SUBJECTS
+from headlift_trainer.datasets.subjects import AVA256_SUBJECTS, NERSEMBLE_SUBJECTS
 
 EXCLUDE_FILE, SUBSET_FILE = "headlift_exclude.txt", "headlift_subset.txt"
 FURTHEST_DEG = 100.0  # from the face's axis; a camera further round sees hair and an ear

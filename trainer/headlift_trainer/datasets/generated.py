@@ -22,7 +22,7 @@ from headlift_trainer.datasets.headframe import facing_degrees
 from headlift_trainer.datasets.interface import PictureSample
 from headlift_trainer.datasets.synthetic import HeadViews, load_views
 from headlift_trainer.step import crop_cameras
-from headlift_trainer.synthetic.sources import HELD_OUT
+from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
 _SHARD = re.compile(r"head_(\d+)_(\d+)\.npz")
 _KEPT = 64  # shards in memory; 4 MB each at 256 px

@@ -12,6 +12,7 @@ import torch
 from headlift.model.mini.headnet import HeadNet
 from headlift.model.template import builtin_template
 from headlift_trainer.datasets.interface import F32, F64, U8, Landmarks
+from headlift_trainer.template.build import builtin_template
 
 SIDE = 256  # of the crops that HeadNet reads
 FACE_CLASSES = (2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)  # skin, brows, eyes, nose, mouth and lips, hair, glasses

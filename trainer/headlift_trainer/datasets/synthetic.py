@@ -21,7 +21,7 @@ from headlift_trainer import augment, augment_wild
 from headlift_trainer.recipes.mini import Augmentation
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.synthetic.views import portrait_viewmats
+from headlift_trainer.synthetic.render.views import portrait_viewmats
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 _SAME_FOCAL = 1e-4  # relative

@@ -23,7 +23,7 @@ from headlift.model.mini.headnet import HeadNet
 from headlift.model.style import picture_features
 from headlift_trainer.datasets.synthetic import load_views
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
-from headlift_trainer.synthetic.sources import HELD_OUT
+from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
 VIEWS = (0, 1, 8, 9, 10)  # of the generator's rig: front, one side at 45 degrees, three random portraits
 SIDE = 128  # pixels of packed pictures and maps

@@ -18,7 +18,7 @@ from headlift.model.mini.headnet import HeadNet
 from headlift.model.style import StyleModel
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import description
-from headlift_trainer.losses import psnr
+from headlift_trainer.metrics import psnr
 from headlift_trainer.task import Share
 
 OWN, OTHER = 0.5, 0.2  # shares of looks from the picture itself and from another side; the rest are words

@@ -24,7 +24,7 @@ from headlift.model.types import Gaussians
 from headlift_trainer.datasets.synthetic import load_pictures
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.synthetic.sources import HELD_OUT
+from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
 THUMBNAIL = 32  # pixels
 THUMBNAIL_VIEWS = (0, 3)  # rig views that a baseline may be looked up by: front, and the left profile

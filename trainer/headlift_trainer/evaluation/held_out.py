@@ -20,7 +20,7 @@ from headlift.errors import InvalidInputError, NotFoundError
 from headlift_trainer.datasets.synthetic import load_pictures
 from headlift_trainer.evaluation.traits import traits_of
 from headlift_trainer.synthetic.generate import path_of
-from headlift_trainer.synthetic.sources import HELD_OUT, source_of
+from headlift_trainer.synthetic.source.seeds import HELD_OUT, source_of
 
 T = TypeVar("T")
 GENERATED = ("makehuman", "ict", "procedural")  # sources that `make_held_out` generates
@@ -128,7 +128,7 @@ def make_held_out(
     # Imported here: the generator compiles its renderer on import.
     from headlift_trainer.synthetic.generate import APPEARANCES as DRESSED
     from headlift_trainer.synthetic.generate import generate
-    from headlift_trainer.synthetic.sources import sources_in
+    from headlift_trainer.synthetic.source.seeds import sources_in
 
     seeds = held_out_seeds(sources=sources_in(assets))
     wanted = _spread([(seed, row) for seed in seeds for row in range(DRESSED)], limit)

@@ -12,9 +12,9 @@ from headlift.stages.reconstruct import Reconstruct
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.baselines import anchor_head, thumbnail
 from headlift_trainer.evaluation.synthetic import FRONT, camera_error
-from headlift_trainer.losses import psnr
+from headlift_trainer.metrics import psnr
 from headlift_trainer.step import crop_cameras
-from headlift_trainer.synthetic.views import RIG_DEG
+from headlift_trainer.synthetic.render.views import RIG_DEG
 
 HEADS = 24  # are looked at; `SyntheticEvaluation` looks at all
 _ASKED = {"self": (0,), "novel": (1, 2, 3, 4), "back": (5,)}

@@ -1,8 +1,8 @@
-"""The paper's protocols: its subjects (appendix F.1), and which views are asked of which input.
+"""The paper's protocols: which views are asked of which input (appendix F.1; its subjects: `datasets.subjects`).
 
-The paper names the subjects and says that an extreme view is "the corresponding opposing horizontal view", and for
-NeRSemble large vertical changes too; it does not list its pairs of cameras. Ours follow from the cameras alone, so that
-anyone with the data gets the same ones:
+The paper says that an extreme view is "the corresponding opposing horizontal view", and for NeRSemble large vertical
+changes too; it does not list its pairs of cameras. Ours follow from the cameras alone, so that anyone with the data
+gets the same ones:
 
 novel    inputs are the cameras nearest to yaw 0, 45 and -45 degrees; targets every camera within 75 degrees of the
          input whose own yaw is within 100 (faces, not backs of heads), at most 4, evenly by yaw
@@ -28,21 +28,6 @@ from headlift.model.types import HEAD_CENTER
 
 Protocol = Literal["novel", "extreme"]
 PROTOCOLS: tuple[Protocol, ...] = ("novel", "extreme")
-
-AVA256_SUBJECTS = (
-    "20220809--1034--BJM420",
-    "20220815--1307--BMP511",
-    "20220831--0751--CMS162",
-    "20230224--1359--CMZ386",
-    "20230308--1352--BDF920",
-    "20230316--1103--BHK376",
-    "20230324--0820--AEY864",
-    "20230328--0800--BLY735",
-    "20230405--1635--AAN112",
-    "20230810--1630--ANX726",
-    "20230914--1105--BXQ083",
-)
-NERSEMBLE_SUBJECTS = ("059", "070", "370", "373", "374")
 
 _INPUT_YAWS = (0.0, 45.0, -45.0)
 _NOVEL_WITHIN, _FACE_WITHIN = 75.0, 100.0

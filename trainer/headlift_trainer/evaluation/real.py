@@ -24,10 +24,10 @@ from torch import Tensor
 
 from headlift.errors import FormatError, NotFoundError
 from headlift.model.types import Cameras
+from headlift_trainer.datasets.subjects import AVA256_SUBJECTS, NERSEMBLE_SUBJECTS
 from headlift_trainer.evaluation import published
 from headlift_trainer.evaluation.avatars import Moment
 from headlift_trainer.evaluation.folders import read_picture, write_picture
-from headlift_trainer.evaluation.protocols import AVA256_SUBJECTS, NERSEMBLE_SUBJECTS
 from headlift_trainer.evaluation.records import Records
 from headlift_trainer.evaluation.tables import Row
 

@@ -32,7 +32,7 @@ from headlift_trainer.evaluation.held_out import HeldOutHead, HeldOutHeads
 from headlift_trainer.evaluation.records import Records
 from headlift_trainer.metrics import MetricNetworks, measure
 from headlift_trainer.step import crop_cameras
-from headlift_trainer.synthetic.views import RIG_DEG
+from headlift_trainer.synthetic.render.views import RIG_DEG
 
 FRONT, PROFILE = 0, 3  # rig views that are given to the model
 VIEW_NAMES = tuple(f"{yaw:+d}°" if yaw % 180 else f"{yaw}°" for yaw, _ in RIG_DEG)

@@ -11,8 +11,8 @@ import torch
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.mini.headnet import load_headnet
 from headlift.pretrained.dinov2 import load_dinov2
-from headlift.pretrained.lpips import load_lpips
-from headlift.pretrained.sam2 import load_sam2
+from headlift_trainer.metrics.lpips import load_lpips
+from headlift_trainer.metrics.sam2 import load_sam2
 from headlift_trainer.perceptual.combined import PerceptualLoss
 from headlift_trainer.perceptual.maps import l1_loss, lpips_loss, sam_loss, ssim_loss
 from headlift_trainer.perceptual.term import Framing, Memory, PictureTerm

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.pretrained.lpips import Lpips
-from headlift.pretrained.sam2 import MULTIPLE, SIDE, Sam2Encoder
 from headlift_trainer import losses
+from headlift_trainer.metrics.lpips import Lpips
+from headlift_trainer.metrics.sam2 import MULTIPLE, SIDE, Sam2Encoder
 from headlift_trainer.perceptual.term import Framing, Memory, PictureTerm
 
 

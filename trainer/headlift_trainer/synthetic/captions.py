@@ -150,8 +150,8 @@ def _hair(attributes: Attributes, rng: np.random.Generator) -> str:
     length = "medium-length" if length == "medium" else length if length in _LENGTHS else ""
     receding = "receding " if attributes.get("receding") is True and rng.random() < 0.5 else ""
     words = (receding + length, _picked(_CURLS.get(curl, ("",)), rng), color)
-    told = " ".join(word for word in words if word.strip())
-    return f"{told} hair" if told else ""
+    text = " ".join(word for word in words if word.strip())
+    return f"{text} hair" if text else ""
 
 
 def _hair_color(attributes: Attributes) -> str:
@@ -243,8 +243,8 @@ def _picked(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    said = [part for part in parts if part]
-    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
+    clauses = [part for part in parts if part]
+    return " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
 
 
 def _with_article(noun: str) -> str:

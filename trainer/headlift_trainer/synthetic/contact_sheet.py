@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from headlift_trainer.synthetic.assets import Floats
+from headlift_trainer.synthetic.arrays import Floats
 from headlift_trainer.synthetic.captions import caption
 from headlift_trainer.synthetic.generate import CAPTION_STREAM
-from headlift_trainer.synthetic.landmarks import drawn_brows, project_landmarks, visible_landmarks
-from headlift_trainer.synthetic.renderer import Picture
-from headlift_trainer.synthetic.sources import Sources, source_of
-from headlift_trainer.synthetic.views import View, orbit_view
+from headlift_trainer.synthetic.render.renderer import RenderedImage
+from headlift_trainer.synthetic.render.views import View, orbit_view
+from headlift_trainer.synthetic.source.landmarks import drawn_brows, project_landmarks, visible_landmarks
+from headlift_trainer.synthetic.source.registry import Sources
+from headlift_trainer.synthetic.source.seeds import source_of
 
 Sheet = NDArray[np.uint8]
 
@@ -93,11 +94,11 @@ def _over_grey(rgba: NDArray[np.uint8], premultiplied: NDArray[np.uint8] | None 
     return np.asarray(front + ((255 - rgba[..., 3:]) / 255 * _GREY).astype(np.uint8), np.uint8)
 
 
-def _normal_colors(picture: Picture) -> Sheet:
+def _normal_colors(picture: RenderedImage) -> Sheet:
     return np.where(picture.rgba[..., 3:] > 0, picture.normals.astype(np.int16) + 128, 0).astype(np.uint8)
 
 
-def _marked(picture: Picture, view: View, landmarks: Floats) -> Sheet:
+def _marked(picture: RenderedImage, view: View, landmarks: Floats) -> Sheet:
     """Landmarks over the picture: green where they are seen, red where something hides them."""
     drawn = np.ascontiguousarray(_over_grey(picture.rgba))
     pixels, depths = project_landmarks(landmarks, view)

@@ -4,7 +4,8 @@
 `synthetic.labels` says what a file holds. Files are zips of .npy, deflated; they are written whole or not at all, and
 those that exist are kept: a run can be stopped and started again.
 
-With the preset `rig` the first views are the fixed rig (`views.RIG_DEG`), the others random (`views.random_views`).
+With the preset `rig` the first views are the fixed rig (`render.views.RIG_DEG`), the others random
+(`render.views.random_views`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from PIL import Image
 
 from headlift.errors import HeadliftError, InvalidInputError
 from headlift_trainer.synthetic.labels import Arrays, shard_arrays
-from headlift_trainer.synthetic.sources import SEED_RANGES, Sources
-from headlift_trainer.synthetic.views import PRESETS, orbit_view, preset_views, random_views
+from headlift_trainer.synthetic.render.views import PRESETS, orbit_view, preset_views, random_views
+from headlift_trainer.synthetic.source.registry import Sources
+from headlift_trainer.synthetic.source.seeds import SEED_RANGES
 
 APPEARANCES = 2
 SIZES = range(16, 2049)
@@ -111,10 +113,10 @@ def generate(
     Args:
         root: The asset folder; None makes procedural heads only.
         folder: Where the files go; it is made if need be.
-        seeds: Of the geometries; they name the sources (`sources.SEED_RANGES`).
+        seeds: Of the geometries; they name the sources (`source.seeds.SEED_RANGES`).
         size: Side of a picture, pixels.
         workers: Processes; each holds the assets (about 0.6 GB).
-        views: One of `views.PRESETS`.
+        views: One of `render.views.PRESETS`.
         appearances: Of every geometry.
         random_focal: Random views have a focal length of their own; readers must then heed `Ks`.
 

@@ -22,7 +22,7 @@ attributes          str [1]             JSON: person, expression, hair, tone, cl
 normals             int8 [V,S,S,3]      canonical frame, unit times 127, bumps included; 0 where empty
 albedo              uint8 [V,S,S,3]     sRGB multiplied by alpha, before light; 255 stands for 1 and more
 light_sh            float32 [9,3]       environment: linear radiance in real spherical harmonics of the canonical frame,
-                                        order of `lighting.sh_basis`
+                                        order of `render.lighting.sh_basis`
 key_direction       float32 [3]         unit, toward the light that casts shadows
 key_color           float32 [3]         its irradiance of a surface that faces it, over pi, linear
 fill_direction      float32 [3]         of a second light; key_direction where there is none
@@ -30,7 +30,7 @@ fill_color          float32 [3]         0 where there is none
 landmarks3d         float32 [68,3]      m, iBUG's order; brows as they are drawn
 landmarks2d         float32 [V,68,2]    pixels, centres at +0.5; may lie outside; NaN behind the camera
 landmark_visible    bool [V,68]         in the picture and hidden by nothing
-expression_code     float32 [53]        0..1, weights of ICT-FaceKit's expressions (`ict.expressions.EXPRESSIONS`)
+expression_code     float32 [53]        0..1, weights of ICT-FaceKit's expressions (`source.expressions.EXPRESSIONS`)
 source              str [1]             makehuman, ict or procedural
 identity            str [1]             names the person: the same in all appearances
 caption             str [1]             the attributes in words
@@ -46,13 +46,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headlift_trainer.synthetic.assets import Floats
+from headlift_trainer.synthetic.arrays import Floats
 from headlift_trainer.synthetic.captions import caption
-from headlift_trainer.synthetic.landmarks import drawn_brows, project_landmarks, visible_landmarks
-from headlift_trainer.synthetic.lighting import Light
-from headlift_trainer.synthetic.renderer import Picture
-from headlift_trainer.synthetic.sources import Dressing, SourceHead, source_of
-from headlift_trainer.synthetic.views import View
+from headlift_trainer.synthetic.render.lighting import Light
+from headlift_trainer.synthetic.render.renderer import RenderedImage
+from headlift_trainer.synthetic.render.views import View
+from headlift_trainer.synthetic.source.interface import Dressing, SourceHead
+from headlift_trainer.synthetic.source.landmarks import drawn_brows, project_landmarks, visible_landmarks
+from headlift_trainer.synthetic.source.seeds import source_of
 
 FORMAT_VERSION = 2
 Arrays = dict[str, NDArray[np.generic]]
@@ -99,7 +100,7 @@ def light_arrays(light: Light) -> Arrays:
     }
 
 
-def landmark_arrays(landmarks: Floats, pictures: Sequence[Picture], views: Sequence[View]) -> Arrays:
+def landmark_arrays(landmarks: Floats, pictures: Sequence[RenderedImage], views: Sequence[View]) -> Arrays:
     """Landmarks [68, 3] m in space and in every picture."""
     projected = [project_landmarks(landmarks, view) for view in views]
     seen = [
@@ -113,7 +114,7 @@ def landmark_arrays(landmarks: Floats, pictures: Sequence[Picture], views: Seque
     }
 
 
-def _pictures(pictures: Sequence[Picture], views: Sequence[View]) -> Arrays:
+def _pictures(pictures: Sequence[RenderedImage], views: Sequence[View]) -> Arrays:
     return {
         "rgba": np.stack([picture.rgba for picture in pictures]),
         "depth": np.stack([picture.depth for picture in pictures]).astype(np.float16),

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headlift.errors import ConflictError, FormatError, NotFoundError
-from headlift_trainer.synthetic.assets import MakeHumanAssets
-from headlift_trainer.synthetic.identity import DETAIL_REGIONS
-from headlift_trainer.synthetic.topology import Topology
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets
+from headlift_trainer.synthetic.base.identity import DETAIL_REGIONS
+from headlift_trainer.synthetic.base.topology import Topology
 
 LIMIT_BYTES = 40_000_000
 _PROXIES = ("hair", "eyebrows", "eyelashes", "teeth", "tongue")
@@ -32,7 +32,7 @@ _MACRO = re.compile(
     r"(african|asian|caucasian)-(female|male)-(child|young|old)"
     r"|universal-(female|male)-(child|young|old)-averagemuscle-(minweight|averageweight|maxweight)"
 )
-# Details that move the whole head are never drawn (see `identity.sample_details`).
+# Details that move the whole head are never drawn (see `base.identity.sample_details`).
 _UNUSED = re.compile(r"head-(trans|angle|age)|neck-trans|chin-jaw-drop")
 _LOWEST_M = -0.30  # below, no skin is ever seen
 _MARGIN_PX = 8
@@ -99,9 +99,9 @@ def _wanted(root: Path) -> Iterator[Path]:
             yield tied.with_suffix(".obj")
     pictures = MakeHumanAssets(root)
     for kind in _PROXIES:
-        yield from (pictures.proxy_picture(kind, name) for name in pictures.proxy_names(kind))
-    yield from (path for path in pictures.skin_pictures() if "suit" not in path.stem)
-    yield from pictures.eye_pictures()
+        yield from (pictures.proxy_image(kind, name) for name in pictures.proxy_names(kind))
+    yield from (path for path in pictures.skin_images() if "suit" not in path.stem)
+    yield from pictures.eye_images()
     kit = root / "ict-facekit"
     yield from (path for path in (kit / "ict_light.npz", kit / "vertex_indices.json") if path.is_file())
 
@@ -110,7 +110,7 @@ def _shrink(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
     if not path.is_file():
         raise NotFoundError(f"The asset {path.name} is missing; give a complete asset folder.")
     if path.suffix == ".png":
-        _shrink_picture(path, target, seen)
+        _shrink_image(path, target, seen)
     elif path.suffix == ".npz":
         _recompress(path, target)
     elif path.suffix in (".obj", ".mhclo", ".target"):
@@ -119,8 +119,8 @@ def _shrink(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
         shutil.copyfile(path, target)
 
 
-def _shrink_picture(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
-    """Resampled as `assets.load_picture` would; of skins only what can be seen."""
+def _shrink_image(path: Path, target: Path, seen: NDArray[np.bool_]) -> None:
+    """Resampled as `base.assets.load_image` would; of skins only what can be seen."""
     kind = path.parents[1].name
     side = _SIDES.get(kind, _SIDE)
     with Image.open(path) as picture:

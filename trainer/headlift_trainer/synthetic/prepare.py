@@ -21,11 +21,13 @@ import torch
 from tqdm import tqdm
 
 from headlift.errors import NotFoundError
-from headlift.model.template import PATCH_SIZE, Template, builtin_template
-from headlift_trainer.synthetic.assets import MakeHumanAssets
+from headlift.model.template import PATCH_SIZE, Template
+from headlift_trainer.synthetic.base.assets import MakeHumanAssets
+from headlift_trainer.synthetic.base.topology import Topology
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
-from headlift_trainer.synthetic.procedural import ProceduralSource
-from headlift_trainer.synthetic.sources import HeadSource, source_of
+from headlift_trainer.synthetic.source.interface import HeadSource
+from headlift_trainer.synthetic.source.procedural import ProceduralSource
+from headlift_trainer.synthetic.source.seeds import source_of
 from headlift_trainer.synthetic.targets import (
     Correspondence,
     FanNormals,
@@ -34,7 +36,7 @@ from headlift_trainer.synthetic.targets import (
     hair_cover,
     lift_onto_hair,
 )
-from headlift_trainer.synthetic.topology import Topology
+from headlift_trainer.template.build import builtin_template
 
 _HAIR = 14  # of the 19 classes
 

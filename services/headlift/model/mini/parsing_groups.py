@@ -13,7 +13,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from headlift.model.anatomy import Region
+from headlift.model.template import Region
 
 
 class ParsingGroup(IntEnum):

@@ -1,0 +1,1 @@
+"""MakeHuman's base mesh and what all parts of a head are built on: assets, regions, identity, shells, textures."""

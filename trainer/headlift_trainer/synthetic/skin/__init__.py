@@ -1,0 +1,1 @@
+"""What skin looks like: tone, creases, spots, makeup."""

@@ -1,0 +1,1 @@
+"""Sources of heads behind one interface: MakeHuman, ICT-FaceKit, our own code."""

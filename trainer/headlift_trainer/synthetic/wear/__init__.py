@@ -1,0 +1,1 @@
+"""What is worn: clothes, hats, glasses, jewellery, and their colours."""
