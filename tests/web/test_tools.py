@@ -166,7 +166,7 @@ def test_a_picture_can_be_dropped_and_pasted(page, portrait_file):
 
 def test_a_drop_before_the_editor_has_loaded_is_taken_when_it_has(page, portrait_file):
     held = []
-    page.route("**/assets/*.js", lambda route: held.append(route))  # noqa: PLW0108 -- playwright marks it
+    page.route("**/assets/*.js", lambda route: held.append(route))
     page.reload(wait_until="commit")
     page.wait_for_function("window.headliftEarly")
     stays = page.evaluate(_BRING, ["drop", base64.b64encode(portrait_file.read_bytes()).decode()])
