@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from headlift.model.splat import native
 from headlift.serving.network import device_of
 from headlift.settings import Settings
 
 # Drawing in plain torch takes some hundred times as long: two seconds a picture and six a refinement step on two cores.
-_SLOW = {"refine_steps": 0, "deadline_s": 3600.0, "timeout_s": 3600.0}
+_SLOW: dict[str, Any] = {"refine_steps": 0, "deadline_s": 3600.0, "timeout_s": 3600.0}
 
 
 def slow_because(settings: Settings) -> str | None:

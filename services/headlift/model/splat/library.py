@@ -93,7 +93,7 @@ def _find_compiler() -> str:
             return found
     raise BackendUnavailableError(
         f"No C++ compiler was found on PATH (looked for {', '.join(COMPILERS)}), so the native rasteriser cannot be "
-        "built. Install g++ 11 or clang++ 14 or newer (Debian: apt-get install g++), or draw with backend='reference'."
+        "built. Install g++ 11 or clang++ 14 or newer (Debian: apt-get install g++)."
     )
 
 
