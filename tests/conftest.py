@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,29 @@ from headlift.model.template import Template
 
 # Real servers (tests/servers) for whoever needs one: they start when the first test asks.
 pytest_plugins = ["real_browser", "real_cluster", "real_ray", "real_redis", "real_s3", "real_server"]
+_SERVERS = Path(__file__).parent / "servers"
+
+
+def _of_a_server(fixture: Any) -> bool:
+    code = getattr(inspect.unwrap(fixture.func), "__code__", None)
+    return code is not None and Path(code.co_filename).parent == _SERVERS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs a real server, a browser or Ray: whatever uses a fixture of tests/servers, however far down."""
+    for item in items:
+        found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+        if any(_of_a_server(fixture) for same_name in found for fixture in same_name):
+            item.add_marker("server")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:
+    """Collecting cannot see what is asked for by ``getfixturevalue``: such parameters carry the mark themselves."""
+    if _of_a_server(fixturedef) and request._pyfuncitem.get_closest_marker("server") is None:
+        pytest.fail(
+            f"{fixturedef.argname} starts a server: mark the parameter that asks for it with pytest.mark.server"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 import { defineConfig } from "vite";
+import { licenses } from "./licenses.ts";
 
 // Built into the Python package, which serves it without node. Paths are relative, so that it may live below any address.
 export default defineConfig({
   base: "./",
+  plugins: [licenses()],
   build: {
     outDir: "../headlift/web/static",
     emptyOutDir: true,

@@ -1,8 +1,8 @@
 """``headlift``: every command, its exit codes, and errors in words.
 
 Exit codes: 0 done; 1 a fault of ours; 2 wrong usage; 3 the input or the credential cannot be used; 4 the server or
-the store cannot serve now; 5 weights or a backend are missing; 130 interrupted. Further commands come from installed
-packages through the entry-point group ``headlift.commands`` (functions that take argparse's subparsers).
+the store cannot serve now; 5 weights, a backend or a Python package are missing; 130 interrupted. Further commands come
+from installed packages through the entry-point group ``headlift.commands`` (functions that take argparse's subparsers).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headlift import __version__
+from headlift.commands.extras import missing_extra
 from headlift.errors import (
     BackendUnavailableError,
     ConflictError,
@@ -53,8 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
     except HeadliftError as error:
-        _report(args, error)
-        return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+        return _failed(args, error)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error, training=args.run.__module__.startswith("headlift_trainer"))
+        if missing is None:
+            raise
+        return _failed(args, missing)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -76,12 +81,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _report(args: argparse.Namespace, error: HeadliftError) -> None:
+def _failed(args: argparse.Namespace, error: HeadliftError) -> int:
+    """Tell of an error; the exit code for it."""
     if getattr(args, "json", False):
         fault = {"reason": error.reason, "code": error.code, "message": error.message, "field": error.field}
         print(json.dumps({"error": fault}, indent=1))
     else:
         print(f"headlift: {error.message}", file=sys.stderr)
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
 if __name__ == "__main__":

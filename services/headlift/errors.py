@@ -20,6 +20,7 @@ The tree::
     │   ├── CorruptWeightsError        the file is there, its hash or layout is wrong
     │   └── IncompatibleWeightsError   a checkpoint of another configuration
     ├── BackendUnavailableError    nothing can compute this here FAILED_PRECONDITION
+    │   └── MissingExtraError          a Python package of one of headlift's extras is not installed
     ├── OverloadedError            come back later               RESOURCE_EXHAUSTED
     │   └── RateLimitError             the tenant asks too often, by its own limits
     ├── QuotaError                 the tenant has all it may     RESOURCE_EXHAUSTED
@@ -175,6 +176,12 @@ class BackendUnavailableError(HeadliftError):
 
     code = "FAILED_PRECONDITION"
     default_reason = "BACKEND_UNAVAILABLE"
+
+
+class MissingExtraError(BackendUnavailableError):
+    """A Python package is not installed; the message names the extra that brings it."""
+
+    default_reason = "MISSING_EXTRA"
 
 
 class OverloadedError(HeadliftError):

@@ -149,6 +149,16 @@ def test_a_served_process_answers_and_drains_on_sigterm(capsys, portrait):
         assert server.wait(30) == 0
 
 
+def test_serving_for_other_machines_says_what_is_bound_and_warns():
+    command = [sys.executable, "-m", "headlift.cli", "serve", "--host", "0.0.0.0", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout.readline().startswith("serving on 0.0.0.0:")
+        server.send_signal(signal.SIGTERM)
+        _, complaints = server.communicate(timeout=60)
+    assert "headlift: warning: 0.0.0.0:" in complaints
+    assert "without authentication" in complaints
+
+
 def test_bench_portrait_measures_a_fresh_server(capsys, portrait):
     code, said = run(capsys, "bench", "portrait", portrait, "--repeats", 1, "--json")
     figures = json.loads(said.out)

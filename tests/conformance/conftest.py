@@ -73,7 +73,9 @@ RUNTIMES: dict[str, Callable[[pytest.FixtureRequest], Start]] = {
 }
 
 
-@pytest.fixture(scope="session", params=list(RUNTIMES))
+@pytest.fixture(
+    scope="session", params=[pytest.param(name, marks=[pytest.mark.server] * ("ray" in name)) for name in RUNTIMES]
+)
 def start(request: pytest.FixtureRequest) -> Start:
     """Starts the runtime under test."""
     return RUNTIMES[request.param](request)

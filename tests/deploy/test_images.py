@@ -52,6 +52,13 @@ def test_an_image_has_no_compiler_no_pip_and_no_root(target):
     assert copied == [f"COPY --from=app-{target} /opt/headlift /opt/headlift"]
 
 
+def test_licences_are_in_the_images():
+    kept = (ROOT / ".dockerignore").read_text().split()
+    assert {"!LICENSE", "!NOTICE"} <= set(kept)
+    assert PROJECT["license-files"] == ["LICENSE", "NOTICE"]
+    assert "cp /src/LICENSE /src/NOTICE /opt/headlift/share/headlift/" in (ROOT / "deploy/docker/finish").read_text()
+
+
 def test_ports_paths_and_versions_are_the_codes_own():
     told = dict(re.findall(r"(HEADLIFT_\w+)=(\S+)", DOCKERFILE))
     settings = Settings.from_env(told)

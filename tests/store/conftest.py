@@ -42,7 +42,9 @@ def tiers(in_redis: RedisStore, tmp_path: Path) -> Iterator[TieredStore]:
     store.close()
 
 
-@pytest.fixture(params=["files", "breaker", "redis", "s3", "tiers"])
+@pytest.fixture(
+    params=["files", "breaker", *(pytest.param(name, marks=pytest.mark.server) for name in ("redis", "s3", "tiers"))]
+)
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Any store that heads may be kept in."""
     if request.param == "files":

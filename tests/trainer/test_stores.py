@@ -23,7 +23,7 @@ def s3_place(s3_bucket, monkeypatch) -> str:
     return f"s3://{s3_bucket.name}/runs/one"
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.server)])
 def place(request, tmp_path) -> str:
     return str(tmp_path) if request.param == "folder" else request.getfixturevalue("s3_place")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,6 +24,28 @@ def test_the_page_names_files_that_are_there(web):
         answer = browser.ask("GET", f"/{asset}")
         assert answer.status == 200
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def sections() -> dict[str, str]:
+    """Text under each headline of NOTICE."""
+    parts = re.split(r"\n={78}\n(.*?)\n={78}\n", (_ROOT / "NOTICE").read_text(), flags=re.S)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_licence_of_every_bundled_package_is_in_the_notice(web):
+    locked = json.loads((_ROOT / "services/editor/package-lock.json").read_text())["packages"]
+    bundled = {path.rpartition("node_modules/")[2]: facts for path, facts in locked.items() if path}
+    bundled = {name: facts for name, facts in bundled.items() if not facts.get("dev") and not facts.get("peer")}
+    assert {"three", "@sparkjsdev/spark"} <= set(bundled)
+    for name, facts in bundled.items():
+        text = sections()[f"{name} {facts['version']} (built into the editor)"]
+        assert "Copyright" in text
+        assert {"MIT": "Permission is hereby granted"}[facts["license"]] in text
+    served = web.browser().ask("GET", "/licenses.txt")
+    assert served.status == 200
+    assert served.body.decode() == (_ROOT / "NOTICE").read_text()
+    script = next((STATIC / "assets").glob("*.js")).read_text()
+    assert "./licenses.txt" in script
 
 
 @pytest.mark.npm

@@ -164,6 +164,37 @@ def test_a_picture_can_be_dropped_and_pasted(page, portrait_file):
     expect(page.locator(".tree .row")).to_have_count(2)
 
 
+def test_a_drop_before_the_editor_has_loaded_is_taken_when_it_has(page, portrait_file):
+    held = []
+    page.route("**/assets/*.js", lambda route: held.append(route))
+    page.reload(wait_until="commit")
+    page.wait_for_function("window.headliftEarly")
+    stays = page.evaluate(_BRING, ["drop", base64.b64encode(portrait_file.read_bytes()).decode()])
+    assert stays  # the browser does not leave the page to show the picture
+    expect(page.locator(".editor")).to_have_count(0)
+    for route in held:
+        route.continue_()
+    arrived(page)
+    expect(page.locator(".tree .row")).to_have_count(1)
+
+
+def test_a_drop_before_the_heads_are_known_is_taken_and_opened(page, portrait_file):
+    data = base64.b64encode(portrait_file.read_bytes()).decode()
+    page.evaluate(_BRING, ["drop", data])
+    first = arrived(page)
+    held = []
+    page.route("**/api/heads", lambda route: held.append(route) if route.request.method == "GET" else route.continue_())
+    page.reload()
+    page.wait_for_selector(".editor")
+    page.evaluate(_BRING, ["drop", data])
+    page.wait_for_timeout(100)  # in which a lost picture would be sent
+    for route in held:
+        route.continue_()
+    expect(page.locator(".tree .row")).to_have_count(2)
+    page.wait_for_selector(".editor[data-ready]")
+    assert page.get_attribute(".editor", "data-head") != first
+
+
 _BRING = """async ([kind, data]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   const carried = new DataTransfer();
@@ -171,7 +202,7 @@ _BRING = """async ([kind, data]) => {
   const event = kind === 'drop'
     ? new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true})
     : new ClipboardEvent('paste', {clipboardData: carried, bubbles: true, cancelable: true});
-  window.dispatchEvent(event);
+  return !window.dispatchEvent(event);
 }"""
 
 

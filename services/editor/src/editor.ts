@@ -13,6 +13,12 @@ import { StylePanel, termsOf } from "./stylepanel";
 import { Tree, idOf, titleOf } from "./tree";
 import { Viewport } from "./viewport";
 
+declare global {
+  interface Window {
+    headliftEarly: { release(): File | null }; // public/early.js
+  }
+}
+
 const PAUSE_MS = 350; // after the last stroke
 const AUTOSAVE_MS = 600;
 const PICTURE_SIDE = 1024;
@@ -45,6 +51,8 @@ export class Editor {
   private opening: AbortController | null = null;
   private computing: AbortController | null = null;
   private creating: AbortController | null = null;
+  private started = false; // the list of heads is known
+  private waiting: Blob | null = null; // a picture that came before
   private readonly computeSoon = debounce(PAUSE_MS, () => void this.compute());
   private readonly autosave = debounce(AUTOSAVE_MS, () => this.saveWork());
 
@@ -77,6 +85,8 @@ export class Editor {
   async start(): Promise<void> {
     await this.dropPreviews();
     this.heads = await api.listHeads();
+    this.started = true;
+    if (this.waiting) return this.create(this.waiting);
     const last = this.heads.find((head) => head.id === localStorage.getItem(CURRENT)) ?? this.heads.at(-1);
     if (last) await this.open(last);
     this.update();
@@ -92,6 +102,7 @@ export class Editor {
       this.item("MP4", "turntable", () => this.export(() => api.turntable(this.shown!.id), "turntable.mp4")));
     const more = h("div", { class: "menu right" },
       this.item("Keyboard", "all keys", showKeys),
+      h("a", { class: "item", href: "./licenses.txt", target: "_blank", rel: "noopener" }, h("strong", {}, "Licences"), h("span", { class: "faint" }, "of what this page is made of")),
       ...(this.session.asks_for_key ? [this.item("Sign out", "heads stay", () => this.signOut())] : []),
       this.item("Delete my data", "here and on the server", () => void this.deleteData(), "danger"));
     return h("header", {},
@@ -160,6 +171,10 @@ export class Editor {
 
   private async create(file: Blob | undefined | null): Promise<void> {
     if (!file) return;
+    if (!this.started) {
+      this.waiting = file;
+      return;
+    }
     if (file.type && !file.type.startsWith("image/")) return this.toasts.fail("That is no picture. Use a JPEG, PNG, WebP, AVIF or HEIC file.");
     if (file.size > this.session.picture_bytes_max)
       return this.toasts.fail(`The picture has ${(file.size / 1e6).toFixed(0)} MB; the limit is ${(this.session.picture_bytes_max / 1e6).toFixed(0)} MB.`);
@@ -497,6 +512,7 @@ export class Editor {
       dragging(false);
       void this.create(e.dataTransfer?.files[0]);
     });
+    void this.create(window.headliftEarly.release());
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "hidden") this.saveWork();
     });

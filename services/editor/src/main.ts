@@ -11,7 +11,7 @@ async function enter(): Promise<void> {
   if (!info.signed_in) {
     app.replaceChildren(signInPage(async (key) => {
       await signIn(key);
-      location.reload();
+      await enter();
     }));
     return;
   }

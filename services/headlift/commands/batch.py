@@ -7,8 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from headlift.commands.session import Subparsers, add_command, emit, interruptible, progress_bar, say, settings_of
-from headlift.errors import BackendUnavailableError
+from headlift.commands.session import (
+    Subparsers,
+    add_command,
+    emit,
+    interruptible,
+    progress_bar,
+    say,
+    settings_of,
+    suited_here,
+)
 
 if TYPE_CHECKING:
     from headlift.batch.run import Job, Outcome, Workforce
@@ -82,6 +90,8 @@ def _job(args: argparse.Namespace) -> Job:
     from headlift.media.clip import Stride
 
     settings = settings_of(args)
+    if not args.ray_address:
+        settings = suited_here(args, settings)
     spec = OutputSpec(
         exports=tuple(dict.fromkeys(args.export)),
         views=tuple(dict.fromkeys(args.views)),
@@ -112,13 +122,9 @@ def _workforce(args: argparse.Namespace) -> Iterator[Workforce]:
 
         yield run_local
         return
-    try:
-        from headlift.batch.ray_data import Pool, pooled
-        from headlift.serving.ray_app import connected
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"Workers need the package {error.name}; install headlift[ray], or use --no-ray."
-        ) from None
+    from headlift.batch.ray_data import Pool, pooled
+    from headlift.serving.ray_app import connected
+
     pool = Pool(args.workers, args.cpus, args.gpus)
     say(args, "joining Ray" if args.ray_address else "starting Ray")
     with connected(args.ray_address or ""):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 from headlift.commands import bench_batch, bench_live, bench_serve
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say
-from headlift.errors import ServerError
 from headlift.settings import child_environment
 
 GROUP = "headlift.bench"  # entry points of other packages' benches: functions that add to the subparsers given
@@ -74,7 +72,7 @@ def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | N
     begin = time.perf_counter()
     server = _start(scratch, weights)
     try:
-        address = _address(server)
+        address = bench_serve.address_of(server)
         with HeadliftClient(address) as client:
             client.wait_until_serving(_READY_LIMIT_S)
             ready_s = time.perf_counter() - begin
@@ -109,13 +107,6 @@ def _start(scratch: Path, weights: str | None) -> subprocess.Popen[str]:
     environ = child_environment(cache_stages="no", port="0", data_dir=str(scratch), **chosen)
     command = [sys.executable, "-m", "headlift.cli", "serve", "--json"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves
-
-
-def _address(server: subprocess.Popen[str]) -> str:
-    line = server.stdout.readline() if server.stdout else ""
-    if not line:
-        raise ServerError("The server ended before it was ready; its own message is above.")
-    return str(json.loads(line)["address"])
 
 
 def _create_ms(client: Any, picture: bytes, refine_steps: int | None) -> float:

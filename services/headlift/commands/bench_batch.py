@@ -15,7 +15,7 @@ from typing import Any
 
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say, settings_of
-from headlift.errors import BackendUnavailableError, InvalidInputError
+from headlift.errors import InvalidInputError
 from headlift.settings import Settings
 
 _WORKERS = (1, 2)
@@ -136,9 +136,7 @@ def _pool(workers: int) -> tuple[Any, int]:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    try:
-        from headlift.serving.ray_app import connected
-    except ImportError as error:
-        raise BackendUnavailableError(f"This needs the package {error.name}; install headlift[ray].") from None
+    from headlift.serving.ray_app import connected
+
     with connected(""):
         yield

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from headlift.commands.demo import portrait_bytes
 from headlift.commands.session import Subparsers, add_command, emit, say
-from headlift.errors import ServerError
+from headlift.errors import BackendUnavailableError, ServerError
 from headlift.settings import child_environment
 
 if TYPE_CHECKING:
@@ -111,13 +111,27 @@ def started(runtime: str, weights: str | None) -> Iterator[Server]:
         command = [sys.executable, "-m", "headlift.cli", "serve", "--json", *RUNTIMES[runtime]]
         process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves
         try:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line:
-                raise ServerError("The server ended before it was ready; its own message is above.")
-            yield Server(str(json.loads(line)["address"]), psutil.Process(process.pid))
+            yield Server(address_of(process), psutil.Process(process.pid))
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=_READY_S)
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a ``headlift serve --json`` listens, once it does.
+
+    Raises:
+        BackendUnavailableError: It says that something is missing on this machine.
+        ServerError: It ended for another reason.
+    """
+    line = process.stdout.readline() if process.stdout else ""
+    if line.startswith('{"'):
+        return str(json.loads(line)["address"])
+    if not line or process.stdout is None:
+        raise ServerError("The server ended before it was ready; its own message is above.")
+    fault = json.loads(line + process.stdout.read())["error"]
+    kind = BackendUnavailableError if fault["code"] == BackendUnavailableError.code else ServerError
+    raise kind(fault["message"], reason=fault["reason"])
 
 
 async def _measure(args: argparse.Namespace, server: Server, picture: bytes, runtime: str) -> dict[str, Any]:

@@ -118,13 +118,8 @@ def portrait_bytes(path: str | None) -> tuple[str, bytes]:
             return Path(path).name, Path(path).read_bytes()
         except OSError as error:
             raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", field="portrait") from None
-    try:
-        from skimage.data import astronaut
-    except ImportError:
-        raise InvalidInputError(
-            "Without a PORTRAIT the demo needs scikit-image: pip install 'headlift[demo]'."
-        ) from None
     from PIL import Image
+    from skimage.data import astronaut
 
     buffer = io.BytesIO()
     Image.fromarray(astronaut()).save(buffer, "PNG")  # type: ignore[no-untyped-call]

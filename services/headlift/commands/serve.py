@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import json
 import signal
+import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headlift.commands.session import Subparsers, add_command, say, settings_of
-from headlift.errors import InvalidInputError, StageUnavailableError
+from headlift.commands.session import Subparsers, add_command, say, settings_of, suited_here
+from headlift.errors import StageUnavailableError
 from headlift.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def serve(args: argparse.Namespace) -> int:
     from headlift.serving.telemetry import run_telemetry
 
     settings = settings_of(args)
+    if not settings.ray_address:
+        settings = suited_here(args, settings)
     with run_telemetry(settings) as fetched, running(settings, args.config) as computing:
         if fetched is not None:
             say(args, f"metrics on http://{settings.metrics_host}:{fetched.port}/metrics")
@@ -80,12 +84,19 @@ async def _serve(
     with tempfile.TemporaryDirectory(prefix="headlift-") as folder:  # readable by nobody else
         private = Path(folder) / "grpc.sock" if settings.web else None
         async with EmbeddedServer(settings, service, private_socket=private) as server, AsyncExitStack() as faces:
-            told = {"address": server.address}
-            line = f"serving on {server.address} with {server.service.about}; Ctrl-C ends it"
+            told = {"address": server.address, "listening": server.listening}
+            line = f"serving on {server.listening} with {server.service.about}; Ctrl-C ends it"
+            warnings = [exposure(settings.host, server.listening, settings)]
             if private is not None:
-                told["web"] = (await faces.enter_async_context(_web(settings, server, private))).url
-                line += f"\nthe editor is at {told['web']}"
+                face = await faces.enter_async_context(_web(settings, server, private))
+                told |= {"web": face.url, "web_listening": face.listening}
+                line += f"\nthe editor is at {face.url}" + (
+                    "" if is_loopback(settings.web_host) else f", listening on {face.listening}"
+                )
+                warnings.append(exposure(settings.web_host, face.listening, settings))
             print(json.dumps(told) if as_json else line, flush=True)
+            for warning in filter(None, warnings):
+                print(f"headlift: warning: {warning}", file=sys.stderr, flush=True)
             if fetched is not None:
                 fetched.serving = True
             cut_off = asyncio.create_task(_watch(computing, leave))
@@ -97,6 +108,31 @@ async def _serve(
         raise StageUnavailableError("The Ray node beside this server has ended; start both again.", reason="NODE_LOST")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``, an address or a name to listen on."""
+    if host == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # some other name
+
+
+def exposure(host: str, listening: str, settings: Settings) -> str | None:
+    """What is risky about listening on ``host``, with the way out; None where nothing is."""
+    lacks = [
+        words
+        for words, lacking in (
+            ("without authentication (--auth keys)", settings.auth == "none"),
+            ("in the clear (--tls-cert and --tls-key)", settings.tls_cert is None),
+        )
+        if lacking
+    ]
+    if not lacks or is_loopback(host):
+        return None
+    return f"{listening} serves every machine that can reach this one, {' and '.join(lacks)}"
+
+
 async def _watch(computing: Computing | None, leave: asyncio.Event) -> None:
     """Leave once the stages can never be reached again: only a new process can, and whoever restarts it must know."""
     while computing is not None and not leave.is_set():
@@ -106,12 +142,9 @@ async def _watch(computing: Computing | None, leave: asyncio.Event) -> None:
 
 
 def _web(settings: Settings, server: EmbeddedServer, private: Path) -> WebServer:
-    """The web face. InvalidInputError: what it needs is not installed."""
-    try:
-        from headlift.web.server import WebServer
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(f"The editor needs {error.name}: pip install 'headlift[web]'.", field="web") from None
+    """The web face."""
     from headlift.commands.demo import has_sample, portrait_bytes
+    from headlift.web.server import WebServer
 
     sample = (lambda: portrait_bytes(None)[1]) if has_sample() else None
     return WebServer(settings, server, private, sample)

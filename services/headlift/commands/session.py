@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,16 @@ def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
     return Settings.from_env(**_as_paths(given | overrides))
 
 
+def suited_here(args: argparse.Namespace, settings: Settings) -> Settings:
+    """``settings`` that suit what draws on this machine; one line says where that is slow, and the way out."""
+    from headlift.serving.suiting import slow_because, suited
+
+    if why := slow_because(settings):
+        say(args, f"drawing with the slow torch rasteriser, without refinement where nobody asks for it. {why}")
+        warnings.filterwarnings("ignore", "Drawing with the slow torch rasteriser", RuntimeWarning)  # it is said
+    return suited(settings)
+
+
 @contextmanager
 def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[HeadliftClient]:
     """A client on ``--server``, or on a server that lives as long as the block."""
@@ -80,6 +91,7 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
 
     from headlift.serving.background import BackgroundServer
 
+    settings = suited_here(args, settings)
     with (
         BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **_NO_TLS)) as server,
         HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,

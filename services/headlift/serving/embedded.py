@@ -72,6 +72,11 @@ class EmbeddedServer:
         host = "127.0.0.1" if self.settings.host in ("0.0.0.0", "::", "[::]") else self.settings.host  # noqa: S104
         return f"{host}:{self.port}"
 
+    @property
+    def listening(self) -> str:
+        """HOST:PORT that is bound; on a wildcard address not what clients of other machines dial."""
+        return f"{self.settings.host}:{self.port}"
+
     def caller(self, metadata: Mapping[str, str]) -> Caller | None:
         """Whose the credentials in ``metadata`` are; None where nobody is asked. UnauthenticatedError: nobody's."""
         return self._policy.authenticator.authenticate(metadata)
@@ -104,7 +109,7 @@ class EmbeddedServer:
             self.service.batches.allowed = self._policy.quotas.making_one
             self.service.batches.start()
         await self._set_health(_SERVING)
-        _log.info("serving on %s with %s", self.address, self.service.about)
+        _log.info("serving on %s with %s", self.listening, self.service.about)
         return self
 
     async def __aexit__(

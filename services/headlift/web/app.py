@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -46,6 +46,8 @@ from headlift.web.responses import error_response
 _log = logging.getLogger(__name__)
 STATIC = Path(__file__).with_name("static")
 _HEAD = "/api/heads/{head}"
+# Files whose names do not change with what is in them; early.js belongs to the page and is as fresh.
+_FILES = {"early.js": "no-cache", "favicon.svg": "public, max-age=86400", "licenses.txt": "no-cache"}
 
 
 def web_app(context: AppContext, names: Iterable[str] = ()) -> Starlette:
@@ -77,7 +79,7 @@ def web_app(context: AppContext, names: Iterable[str] = ()) -> Starlette:
             Route(f"{_HEAD}/export/{{kind}}", head_routes.export_head, methods=["GET"]),
             WebSocketRoute(f"{_HEAD}/live", live),
             Mount("/assets", _Assets(directory=STATIC / "assets", check_dir=False)),
-            Route("/favicon.svg", _favicon),
+            *(Route(f"/{name}", _file(name)) for name in _FILES),
         ],
         middleware=[Middleware(OriginMiddleware, names=tuple(names))],
         exception_handlers={HTTPException: _http_error, HeadliftError: _headlift_error, Exception: _unexpected_error},
@@ -110,8 +112,11 @@ async def _index(_: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 
-async def _favicon(_: Request) -> Response:
-    return FileResponse(STATIC / "favicon.svg", headers={"cache-control": "public, max-age=86400"})
+def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def file(_: Request) -> Response:
+        return FileResponse(STATIC / name, headers={"cache-control": _FILES[name]})
+
+    return file
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -77,6 +77,11 @@ class WebServer:
         )
 
     @property
+    def listening(self) -> str:
+        """HOST:PORT that is bound."""
+        return f"{self._settings.web_host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Where people open it."""
         host = "localhost" if self._settings.web_host in ("0.0.0.0", "::", "127.0.0.1") else self._settings.web_host  # noqa: S104

@@ -7,11 +7,13 @@ import io
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import headlift
 from headlift.gateway.context import LocalContext
 from headlift.gateway.live.options import LiveLimits
 from headlift.gateway.live.service import Live
@@ -22,6 +24,7 @@ from headlift.settings import Settings
 from headlift.v1 import head_service_pb2, picture_pb2
 from headlift.v1 import live_pb2 as pb
 
+_PACKAGE = str(Path(headlift.__file__).parent) + "/"
 LOOK = picture_pb2.PictureOptions(width_px=48, height_px=32, format=picture_pb2.PICTURE_FORMAT_JPEG)
 
 
@@ -168,7 +171,7 @@ async def talk(live_with, opening) -> Any:
         await one.answers.aclose()
     assert all(live.slots.taken == 0 for _, live in talks)
     await asyncio.sleep(0)
-    ours = [t for t in asyncio.all_tasks() if "/headlift/" in t.get_coro().cr_code.co_filename]
+    ours = [t for t in asyncio.all_tasks() if t.get_coro().cr_code.co_filename.startswith(_PACKAGE)]
     assert ours == []
 
 

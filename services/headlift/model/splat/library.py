@@ -2,16 +2,21 @@
 
 One translation unit holds the kernels and is compiled once per instruction set; the library chooses among them when it
 is called, so that it may be built on one machine and run on another of the same architecture. The library's file name
-carries a hash of sources and flags: a stale build is never loaded.
+carries the architecture and a hash of sources and flags: a stale build is never loaded.
+
+Images and checkouts build it into the package (``python -m headlift.model.splat.build``). Everybody else gets it at
+first use, in the user's cache folder: a wheel carries the sources alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -38,6 +43,7 @@ KERNEL_FLAGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "other": ((),),
 }
 BUILD_TIMEOUT_S = 600
+_ABOUT_CPU_S = 20  # of all compilations together, on a core of 2024
 
 
 def _architecture() -> str:
@@ -50,13 +56,35 @@ def _kernel_flags() -> tuple[tuple[str, ...], ...]:
 
 
 @functools.cache
-def native_library_path() -> Path:
-    """Where the library built from the present sources lies, whether or not it has been built."""
+def library_name() -> str:
+    """File name of the library built from the present sources."""
     digest = hashlib.sha256(repr((COMMON_FLAGS, LINK_FLAGS, _kernel_flags(), sys.platform)).encode())
     for source in sorted(SOURCE_DIR.iterdir()):
         if source.suffix in {".h", ".inl", ".cpp"}:
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return SOURCE_DIR / f"splat-{_architecture()}-{digest.hexdigest()[:16]}.so"
+    return f"splat-{_architecture()}-{digest.hexdigest()[:16]}.so"
+
+
+def find_library() -> Path | None:
+    """The library built from the present sources: in the package, else in the user's folders; None: not built."""
+    folders = (SOURCE_DIR, *_user_folders())
+    return next((path for path in (folder / library_name() for folder in folders) if path.is_file()), None)
+
+
+def _user_folders() -> Iterator[Path]:
+    """Where a library may lie that the user built by using it, the best place first; nobody else can write there."""
+    with contextlib.suppress(RuntimeError):  # no home folder
+        cache = os.environ.get("XDG_CACHE_HOME", "")
+        # Relative paths are to be ignored, by the XDG Base Directory Specification.
+        root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
+        yield root / "headlift" / "native"
+    # The folder of temporary files is everybody's: what somebody else put there in our name must not be loaded.
+    shared = Path(tempfile.gettempdir()) / f"headlift-native-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        facts = shared.lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022:
+            yield shared
 
 
 def _find_compiler() -> str:
@@ -65,7 +93,7 @@ def _find_compiler() -> str:
             return found
     raise BackendUnavailableError(
         f"No C++ compiler was found on PATH (looked for {', '.join(COMPILERS)}), so the native rasteriser cannot be "
-        "built. Install g++ 11 or clang++ 14 or newer (Debian: apt-get install g++), or draw with backend='reference'."
+        "built. Install g++ 11 or clang++ 14 or newer (Debian: apt-get install g++)."
     )
 
 
@@ -96,8 +124,45 @@ def _commands(compiler: str, folder: Path) -> Iterator[tuple[list[str], str]]:
         yield [compiler, *COMMON_FLAGS, "-c", str(SOURCE_DIR / f"{name}.cpp"), "-o", output], output
 
 
+def ensure_native() -> Path:
+    """The library; compiled into the user's cache folder, with one line on stderr, where it has not been yet.
+
+    Without a cache folder that can be written it goes to a private folder among the temporary files.
+
+    Raises:
+        BackendUnavailableError: No compiler, a compiler that is too old, or no folder that can be written.
+    """
+    if found := find_library():
+        return found
+    _find_compiler()  # before anybody is told that something is being built
+    for folder in _user_folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return _build_once(folder)
+    raise BackendUnavailableError(
+        "The native rasteriser cannot be built, because neither the user's cache folder nor the folder of temporary "
+        "files can be written. Name one in XDG_CACHE_HOME."
+    )
+
+
+def _build_once(folder: Path) -> Path:
+    """Build into ``folder`` unless another process does, which is then waited for."""
+    import fcntl
+
+    target = folder / library_name()
+    with (folder / f"{target.name}.lock").open("w") as lock:
+        with contextlib.suppress(OSError):  # some network folders cannot lock: then both build, and one is kept
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_file():
+            seconds = _ABOUT_CPU_S / min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+            print(f"headlift: building the rasteriser once, about {seconds:.0f} s", file=sys.stderr, flush=True)
+            _build(target)
+    return target
+
+
 def build_native(force: bool = False) -> Path:
-    """Compile the native rasteriser into the package folder.
+    """Compile the native rasteriser into the package folder, for everybody who uses this installation.
 
     Args:
         force: Compile even if a library of the present sources is there.
@@ -108,25 +173,31 @@ def build_native(force: bool = False) -> Path:
     Raises:
         BackendUnavailableError: No compiler, a compiler that is too old, or a folder that cannot be written.
     """
-    target = native_library_path()
+    target = SOURCE_DIR / library_name()
     if target.exists() and not force:
         return target
-    compiler = _find_compiler()
     try:
-        with tempfile.TemporaryDirectory(dir=SOURCE_DIR, prefix=".build-") as name:
-            folder = Path(name)
-            commands = list(_commands(compiler, folder))
-            with ThreadPoolExecutor(len(commands)) as pool:
-                list(pool.map(_run, (command for command, _ in commands)))
-            library = folder / "splat.so"
-            _run([compiler, *LINK_FLAGS, *(output for _, output in commands), "-o", str(library)])
-            os.replace(library, target)  # whole or not at all, also when two builds race
+        _build(target)
     except OSError as error:
         raise BackendUnavailableError(
             f"The package folder of headlift.model.splat cannot be written ({error.strerror}), so the native "
-            "rasteriser cannot be built there. Run python -m headlift.model.splat.build as its owner."
+            "rasteriser cannot be built there. Run python -m headlift.model.splat.build as its owner, or leave it to "
+            "the first use, which builds into the user's cache folder."
         ) from error
     for old in SOURCE_DIR.glob("splat-*.so"):
         if old != target and old.name.startswith(f"splat-{_architecture()}-"):
             old.unlink(missing_ok=True)
     return target
+
+
+def _build(target: Path) -> None:
+    """Compile aside and rename: the library is there whole or not at all, also when two builds race."""
+    compiler = _find_compiler()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as name:
+        folder = Path(name)
+        commands = list(_commands(compiler, folder))
+        with ThreadPoolExecutor(len(commands)) as pool:
+            list(pool.map(_run, (command for command, _ in commands)))
+        library = folder / "splat.so"
+        _run([compiler, *LINK_FLAGS, *(output for _, output in commands), "-o", str(library)])
+        os.replace(library, target)

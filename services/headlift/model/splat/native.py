@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from headlift.errors import BackendUnavailableError, InvalidGaussiansError, InvalidInputError, OverloadedError
-from headlift.model.splat.library import native_library_path
+from headlift.model.splat.library import ensure_native
 
 MAX_GAUSSIANS = 1 << 24  # places in a tile's list are kept as float32
 
@@ -72,12 +72,7 @@ class _SceneGrads(Structure):
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    path = native_library_path()
-    if not path.exists():
-        raise BackendUnavailableError(
-            "The native rasteriser has not been built for this version. Run python -m headlift.model.splat.build "
-            "(needs g++ or clang++), or use backend='reference'."
-        )
+    path = ensure_native()
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -98,9 +93,14 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def is_built() -> bool:
-    """Whether a library of the present sources is there."""
-    return native_library_path().exists()
+@functools.cache
+def unavailable_because() -> str | None:
+    """Why the native backend cannot draw on this machine; None where it can. Builds it where it has not been yet."""
+    try:
+        _library()
+    except BackendUnavailableError as error:
+        return error.message
+    return None
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -213,7 +213,7 @@ def rasterize_native(tensors: tuple[Tensor, ...], width: int, height: int, *, is
         rgb [C,3,H,W], alpha [C,1,H,W], depth [C,1,H,W].
 
     Raises:
-        BackendUnavailableError: Not built, or no such instruction set.
+        BackendUnavailableError: It cannot be built here, or there is no such instruction set.
         InvalidGaussiansError: Values that cannot be drawn, or too many Gaussians.
         OverloadedError: Out of memory.
     """

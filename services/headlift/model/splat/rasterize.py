@@ -24,11 +24,11 @@ _warned: list[str] = []
 
 
 def available_backends() -> tuple[str, ...]:
-    """Backends that can draw here, the fastest first."""
+    """Backends that can draw here, the fastest first. Builds the native one where it has not been yet."""
     found = []
     if cuda.is_available():
         found.append("gsplat")
-    if native.is_built():
+    if native.unavailable_because() is None:
         found.append("native")
     return (*found, "reference")
 
@@ -88,17 +88,22 @@ def _choose(backend: Backend, tensors: tuple[Tensor, ...]) -> Backend:
         return backend
     if dtype == torch.float32 and device == "cuda" and cuda.is_available():
         return "gsplat"
-    if dtype == torch.float32 and device == "cpu" and native.is_built():
+    if dtype == torch.float32 and device == "cpu" and native.unavailable_because() is None:
         return "native"
     if not _warned:
         _warned.append("reference")
         warnings.warn(
-            "Drawing with the slow torch rasteriser: the native one has not been built "
-            "(python -m headlift.model.splat.build) and gsplat does not apply. This is said once.",
-            RuntimeWarning,
-            stacklevel=3,
+            f"Drawing with the slow torch rasteriser: {_why_slow(device, dtype)}", RuntimeWarning, stacklevel=3
         )
     return "reference"
+
+
+def _why_slow(device: str, dtype: torch.dtype) -> str:
+    if dtype != torch.float32:
+        return f"the fast ones draw float32 only, these are {dtype}."
+    if device != "cpu":
+        return f"gsplat is not installed for {device}; pip install 'headlift[cuda]'."
+    return native.unavailable_because() or ""
 
 
 def rasterize(gaussians: Gaussians, cameras: Cameras, *, backend: Backend = "auto") -> RenderedViews:
@@ -110,8 +115,8 @@ def rasterize(gaussians: Gaussians, cameras: Cameras, *, backend: Backend = "aut
     Args:
         gaussians: N of them, activated; N may be 0. Colours outside 0..1 are drawn as they are.
         cameras: C of them; C may be 0. Sizes within 1..16384 pixels.
-        backend: ``auto`` takes gsplat for CUDA tensors, else native where it has been built, else the reference with
-            one warning. float64 is drawn by the reference only.
+        backend: ``auto`` takes gsplat for CUDA tensors, else native, built at first use, else the reference with one
+            warning. float64 is drawn by the reference only.
 
     Returns:
         rgb [C,3,H,W] premultiplied, alpha [C,1,H,W], depth [C,1,H,W] in metres (0 where alpha is 0).
