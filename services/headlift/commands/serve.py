@@ -88,21 +88,21 @@ async def _serve(
             print(json.dumps(told) if as_json else line, flush=True)
             if fetched is not None:
                 fetched.serving = True
-            cut_off = asyncio.create_task(_watch(computing, leave))
-            await leave.wait()
+            cut_off = asyncio.create_task(_watch(computing))
+            asked = asyncio.create_task(leave.wait())
+            await asyncio.wait({cut_off, asked}, return_when=asyncio.FIRST_COMPLETED)
             if fetched is not None:
                 fetched.serving = False  # before the port closes: whoever balances load looks away first
             cut_off.cancel()
-    if computing is not None and computing.lost():
+            asked.cancel()
+    if not leave.is_set():  # asked to end, it ends well, though Ray may have been ended with it
         raise StageUnavailableError("The Ray node beside this server has ended; start both again.", reason="NODE_LOST")
 
 
-async def _watch(computing: Computing | None, leave: asyncio.Event) -> None:
-    """Leave once the stages can never be reached again: only a new process can, and whoever restarts it must know."""
-    while computing is not None and not leave.is_set():
+async def _watch(computing: Computing | None) -> None:
+    """Until the stages can never be reached again: only a new process can, and whoever restarts it must know."""
+    while computing is None or not await asyncio.to_thread(computing.lost):
         await asyncio.sleep(_WATCH_S)
-        if await asyncio.to_thread(computing.lost):
-            leave.set()
 
 
 def _web(settings: Settings, server: EmbeddedServer, private: Path) -> WebServer:
