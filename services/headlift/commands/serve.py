@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headlift.commands.session import Subparsers, add_command, say, settings_of
+from headlift.commands.session import Subparsers, add_command, add_network_options, say, settings_of
 from headlift.errors import InvalidInputError, StageUnavailableError
 from headlift.settings import Settings
 
@@ -30,7 +30,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 50051)")
     parser.add_argument("--data-dir", metavar="DIR", help="where heads are kept")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(parser)
     seeing = parser.add_argument_group("seeing it")
     seeing.add_argument("--metrics-port", type=int, help="serve Prometheus metrics over HTTP here; 0: not (default)")
     seeing.add_argument("--metrics-host", help="address of that port (default: 127.0.0.1)")

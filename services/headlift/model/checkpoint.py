@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -117,9 +119,9 @@ def load_checkpoint(
     """
     source = Path(path)
     tensors, text = _read(source)
+    config = _config(source, text)
     try:
         description = json.loads(text)
-        config = PercHeadConfig.from_json(description["config"])
         provenance = Provenance.from_json(description["provenance"])
         checksum = description["tensors_sha256"]
         name, sha256 = str(description["template"]["name"]), str(description["template"]["sha256"])
@@ -143,6 +145,19 @@ def load_checkpoint(
     return model.eval(), provenance
 
 
+def checkpoint_config(path: Path | str) -> PercHeadConfig:
+    """The config of a checkpoint; no tensor is read.
+
+    Raises:
+        MissingWeightsError: There is no such file.
+        CorruptWeightsError: It is no checkpoint of ours.
+    """
+    source = Path(path)
+    with _opened(source) as file:
+        text = _description(source, file)
+    return _config(source, text)
+
+
 def weights_hash(path: Path | str) -> str:
     """SHA-256 of a weights file, hexadecimal; MissingWeightsError where there is none."""
     source = Path(path)
@@ -154,19 +169,37 @@ def weights_hash(path: Path | str) -> str:
 
 def _read(source: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and description of a safetensors file that says it is ours."""
+    with _opened(source) as file:
+        text = _description(source, file)
+        return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118 - not a dict
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    """A safetensors file; what is wrong with it is told in words."""
     if not source.is_file():
         raise MissingWeightsError(
             f"There is no checkpoint {source.name}; train one with headlift_trainer, or name another file."
         )
     try:
         with safe_open(source, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} is not a whole safetensors file.") from error
+
+
+def _description(source: Path, file: Any) -> str:
+    metadata: dict[str, str] = file.metadata() or {}
     if FORMAT not in metadata:
         raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
-    return tensors, metadata[FORMAT]
+    return metadata[FORMAT]
+
+
+def _config(source: Path, text: str) -> PercHeadConfig:
+    try:
+        return PercHeadConfig.from_json(json.loads(text)["config"])
+    except (HeadliftError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
 
 
 def _template(tensors: Mapping[str, Tensor], name: str, sha256: str) -> Template:

@@ -255,7 +255,7 @@ class ImageEncoder(nn.Module):
         if backbone is None:
             raise MissingWeightsError(
                 f"This model reads features of the frozen network {self.config.backbone}, and none was given; "
-                "load it with headlift.pretrained.dinov2 and pass it as backbone."
+                "load it with headlift.pretrained.dinov2 and pass it as backbone (headlift.weights.loading does both)."
             )
         return [f.to(pictures.dtype) for f in backbone(pictures)]
 

@@ -14,11 +14,17 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray._private import ray_constants, services
-from ray._private.utils import detect_fate_sharing_support
+from ray import _raylet as untyped_raylet
+from ray._private import ray_constants
+from ray._private import services as untyped_services
+from ray._private import utils as untyped_utils
 
 from headlift.settings import local_ray_environment
 
+# Ray does not describe these to type checkers.
+_raylet: Any = untyped_raylet
+_services: Any = untyped_services
+_utils: Any = untyped_utils
 _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _CONNECT_S = 30.0
@@ -68,10 +74,11 @@ def refused(address: tuple[str, int]) -> bool:
 
 def stay_on_loopback() -> None:
     """In a replica of a Ray that listens on loopback: let Serve bind its port there too. Call before it does."""
-    from ray.serve._private import replica
+    from ray.serve._private import replica as module
 
-    if services.get_node_ip_address() != _LOOPBACK:
+    if _services.get_node_ip_address() != _LOOPBACK:
         return
+    replica: Any = module
     add_port = replica.add_port_to_grpc_server
 
     def add_loopback_port(server: Any, address: str) -> Any:
@@ -98,25 +105,24 @@ def _process_groups_of_their_own() -> Iterator[None]:
 
     Only where Ray's processes end with this one by the kernel's help: elsewhere it is the group that ends them.
     """
-    before = services.ConsolePopen
-    if detect_fate_sharing_support():
-        services.ConsolePopen = partial(before, process_group=0)
+    before = _services.ConsolePopen
+    if _utils.detect_fate_sharing_support():
+        _services.ConsolePopen = partial(before, process_group=0)
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        _services.ConsolePopen = before
 
 
 @contextmanager
 def _without_clusters() -> Iterator[None]:
     """Let this process see the environment as it is now: Ray read it when it was imported, and remembers tokens."""
-    from ray._raylet import AuthenticationTokenLoader
-
+    tokens = _raylet.AuthenticationTokenLoader.instance()
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
-    AuthenticationTokenLoader.instance().reset_cache()
+    tokens.reset_cache()
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-        AuthenticationTokenLoader.instance().reset_cache()
+        tokens.reset_cache()

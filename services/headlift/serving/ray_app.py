@@ -85,13 +85,14 @@ class Replica(StageReplica):
         self._batch_max = 1
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take ``batch_max`` (requests that are computed in one pass, 1: none), ``batch_wait_s`` and ``weights``.
+        """Take ``batch_max`` (requests that are computed in one pass, 1: none), ``batch_wait_s`` and new weights.
 
-        Weights are a file that every node has. Serve hands a change to running replicas, a few at a time: each goes on
-        answering with the old ones until the new ones are warm.
+        ``weights`` and ``backbone_weights`` replace those of the settings; each is a file that every node has. Serve
+        hands a change to running replicas, a few at a time: each goes on answering with the old ones until the new
+        ones are warm.
         """
-        weights = user_config.get("weights")
-        await asyncio.to_thread(self.take_weights, Path(weights) if weights else None)
+        files = (user_config.get(name) for name in ("weights", "backbone_weights"))
+        await asyncio.to_thread(self.take_weights, *(Path(file) if file else None for file in files))
         self._batch_max = int(user_config.get("batch_max", 1))
         if self._batch_max > 1:
             self._batched.set_max_batch_size(self._batch_max)  # type: ignore[attr-defined]
