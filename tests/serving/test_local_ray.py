@@ -126,3 +126,14 @@ def test_the_environment_is_as_it_was_afterwards_and_what_a_user_has_set_is_kept
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     with local_ray_environment():
         assert os.environ["RAY_AUTH_TOKEN"] == "mine"
+
+
+@pytest.mark.parametrize(("asks", "warnings"), [(False, 1), (True, 0)])
+def test_joining_a_cluster_that_asks_for_no_token_is_warned_of(monkeypatch, caplog, asks, warnings):
+    from ray._private.authentication import authentication_utils
+
+    from headlift.serving.local_ray import warn_if_open
+
+    monkeypatch.setattr(authentication_utils, "is_token_auth_enabled", lambda: asks)
+    warn_if_open("192.0.2.7:6379")
+    assert sum("192.0.2.7:6379 asks for no token" in r.message for r in caplog.records) == warnings
