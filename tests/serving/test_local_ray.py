@@ -137,3 +137,23 @@ def test_joining_a_cluster_that_asks_for_no_token_is_warned_of(monkeypatch, capl
     monkeypatch.setattr(authentication_utils, "is_token_auth_enabled", lambda: asks)
     warn_if_open("192.0.2.7:6379")
     assert sum("192.0.2.7:6379 asks for no token" in r.message for r in caplog.records) == warnings
+
+
+@pytest.mark.parametrize(("node", "bound"), [("127.0.0.1", "127.0.0.1:0"), ("192.0.2.7", "[::]:0")])
+def test_a_replica_binds_its_port_where_its_node_is(monkeypatch, node, bound):
+    from ray.serve._private import replica
+
+    from headlift.serving import local_ray
+
+    asked = []
+
+    class Server:
+        def add_insecure_port(self, address):
+            asked.append(address)
+            return 1
+
+    monkeypatch.setattr(replica, "add_port_to_grpc_server", replica.add_port_to_grpc_server)  # put back afterwards
+    monkeypatch.setattr(local_ray._services, "get_node_ip_address", lambda: node)
+    local_ray.stay_on_loopback()
+    assert replica.add_port_to_grpc_server(Server(), "[::]:0") == 1
+    assert asked == [bound]
