@@ -49,7 +49,11 @@ def light_s_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     config = named_config("light_s")
     template = load_checkpoint(Path(str(weights.__file__)).with_name("mini.safetensors"))[0].template
     checkpoint = folder / "light_s.safetensors"
-    save_checkpoint(checkpoint, PercHead(config, template), Provenance(description="random"), dtype=torch.float16)
+    model = PercHead(config, template)
+    for weight in model.decoder.parameters():
+        if not weight.any():  # a new decoder's heads are zero, which gives the template whatever it sees
+            weight.data.normal_(std=0.05)
+    save_checkpoint(checkpoint, model, Provenance(description="random"), dtype=torch.float16)
     backbone = Dinov2(ARCHITECTURES["dinov2_vits14"], config.encoder.backbone_layers)
     # Without registers timm's names are the project's own, but for what only pre-training uses.
     published = {name: 0.05 * torch.randn_like(value) for name, value in backbone.vit.state_dict().items()}
