@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow.parquet
 import pytest
@@ -18,8 +17,8 @@ from PIL import Image, ImageOps
 from headlift import formats
 from headlift.batch.results import rows_of
 from headlift.cli import main
+from headlift.client import HeadliftClient
 from headlift.model.splat import available_backends
-from headlift.serving.client import HeadliftClient
 from headlift.weights.loading import perchead_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -109,5 +108,5 @@ def test_a_batch_makes_every_head_and_keeps_both_hashes(capsys, portraits, light
     rows = rows_of(pyarrow.parquet.read_table(tmp_path / "out/results.parquet"))
     assert [row.status for row in rows] == ["DONE", "DONE"]
     assert {row.weights_hash for row in rows} == {perchead_hash(checkpoint, backbone)}
-    files = [next(Path(tmp_path / "out").rglob(f"*{row.input_sha256[:8]}*.wire"), None) for row in rows]
+    files = [tmp_path / "out" / output.name for row in rows for output in row.outputs if output.kind == "wire"]
     check_heads(*(formats.read(file.read_bytes(), "wire") for file in files))

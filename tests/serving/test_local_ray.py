@@ -10,8 +10,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from headlift.client import HeadliftClient
 from headlift.errors import InvalidInputError
-from headlift.serving.client import HeadliftClient
 from headlift.settings import child_environment, local_ray_environment
 
 pytest.importorskip("ray.serve")
