@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from headlift import formats
-from headlift.batch.results import rows_of
+from headlift.batch.results import rows_from_table
 from headlift.cli import main
 from headlift.client import HeadliftClient
 from headlift.model.splat import available_backends
@@ -105,7 +105,7 @@ def test_a_batch_makes_every_head_and_keeps_both_hashes(capsys, portraits, light
     assert "HEADLIFT_BACKBONE_WEIGHTS" in capsys.readouterr().err
     assert main([*words, "--backbone", str(backbone)]) == 0
     capsys.readouterr()
-    rows = rows_of(pyarrow.parquet.read_table(tmp_path / "out/results.parquet"))
+    rows = rows_from_table(pyarrow.parquet.read_table(tmp_path / "out/results.parquet"))
     assert [row.status for row in rows] == ["DONE", "DONE"]
     assert {row.weights_hash for row in rows} == {perchead_hash(checkpoint, backbone)}
     files = [tmp_path / "out" / output.name for row in rows for output in row.outputs if output.kind == "wire"]
