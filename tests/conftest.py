@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from headlift import weights
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.edit_checkpoint import save_edit
 from headlift.model.map_words import SIDE, MapWords
 from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.model import MiniHead
+from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
@@ -63,6 +65,29 @@ def tiny_weights(folder: Path) -> Path:
     path = folder / "tiny.safetensors"
     save_checkpoint(path, MiniHead(config, _egg(config.decoder.num_gaussians)), Provenance(description="random"))
     return path
+
+
+@pytest.fixture(scope="session")
+def light_s_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A random checkpoint of the paper's size ``light_s``, and a random DINOv2 ViT-S/14 as its project publishes it."""
+    from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2
+
+    folder = tmp_path_factory.mktemp("light_s")
+    torch.manual_seed(2)
+    config = named_config("light_s")
+    assert isinstance(config, PercHeadConfig)
+    template = load_checkpoint(Path(str(weights.__file__)).with_name("mini.safetensors"))[0].template
+    checkpoint = folder / "light_s.safetensors"
+    model = PercHead(config, template)
+    for weight in model.decoder.parameters():
+        if not weight.any():  # a new decoder's heads are zero, which gives the template whatever it sees
+            weight.data.normal_(std=0.05)
+    save_checkpoint(checkpoint, model, Provenance(description="random"), dtype=torch.float16)
+    backbone = Dinov2(ARCHITECTURES["dinov2_vits14"], config.encoder.backbone_layers)
+    # Without registers timm's names are the project's own, but for what only pre-training uses.
+    published = {name: 0.05 * torch.randn_like(value) for name, value in backbone.vit.state_dict().items()}
+    torch.save(published | {"mask_token": torch.zeros(1, 384)}, folder / "dinov2_vits14_pretrain.pth")
+    return checkpoint, folder / "dinov2_vits14_pretrain.pth"
 
 
 @pytest.fixture(scope="session")

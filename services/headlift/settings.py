@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +39,33 @@ def calm_threads() -> None:
 def no_telemetry() -> None:
     """Keep Ray from sending usage statistics to its makers. Call before Ray is started."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@contextmanager
+def local_ray_environment() -> Iterator[None]:
+    """Environment of a Ray that this process starts for itself, as long as the block; Ray's processes inherit it.
+
+    Ray's own name for "never leave this machine" is that it may make no clusters, which it once was on Windows and
+    macOS alone: every address is then 127.0.0.1. A token of its own keeps other users of the machine out; one that the
+    environment brings is kept, and so is a mode of authentication.
+    """
+    changes = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Replicas would open HTTP and gRPC ports beside the edge, which is the only face.
+        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+    }
+    if not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        changes["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    before = {name: os.environ.get(name) for name in (*changes, "RAY_AUTH_MODE")}  # Ray itself sets the mode
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def child_environment(**changes: str) -> dict[str, str]:
@@ -141,6 +170,9 @@ class Settings:
 
     # Computing
     weights: Path | None = _setting(None, "Checkpoint (safetensors); empty takes the mini that is shipped.")
+    backbone_weights: Path | None = _setting(
+        None, "DINOv2's file (.pth or safetensors), for checkpoints that read a frozen backbone: base, light, light_s."
+    )
     edit_weights: Path | None = _setting(
         None, "Weights of the editing network (safetensors); empty takes those that are shipped, where they are."
     )

@@ -38,7 +38,7 @@ def test_what_is_named_is_there():
             if condition == "service_healthy":
                 assert "test" in SERVICES[other]["healthcheck"] or SERVICES[other] in OURS.values()
         for volume in service.get("volumes", ()):
-            source = volume.split(":")[0]
+            source = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[0]
             assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], volume
         for config in service.get("configs", ()):
             assert read_config(DEPLOY / COMPOSE["configs"][config["source"]]["file"]).topology == "fused"
@@ -56,6 +56,17 @@ def test_every_setting_is_one_and_the_store_is_not_rays_database():
     minio = SERVICES["minio"]["environment"]
     assert (settings.s3_access_key, settings.s3_secret_key) == (minio["MINIO_ROOT_USER"], minio["MINIO_ROOT_PASSWORD"])
     assert settings.s3_endpoint.rsplit(":", 1)[0] == "http://minio"
+
+
+def test_whatever_computes_sees_the_networks_of_the_user():
+    for name in ("ray-worker", "edge"):
+        assert "${NETWORKS:-networks}:/networks:ro" in SERVICES[name]["volumes"]
+    text = (DEPLOY / "ray/fused.yaml").read_text()
+    assert (
+        set(re.findall(r"# (\w+): /networks/", text))
+        == {"weights", "backbone_weights"}
+        <= Settings.__annotations__.keys()
+    )
 
 
 def test_every_node_of_ray_has_the_same_token():

@@ -1,6 +1,7 @@
 """The manifests are what Kubernetes' and KubeRay's schemas allow, fit together, and fit the code."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -298,6 +299,30 @@ def test_no_pod_is_root_privileged_writes_its_root_or_goes_unbounded(resources, 
                 for c in s["spec"].get("volumeClaimTemplates", ())
             }
             assert mounts <= {v["name"] for v in spec.get("volumes", ())} | claims, where
+
+
+def test_a_component_brings_the_volume_with_networks_to_whatever_computes(kustomize, tmp_path):
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": [os.path.relpath(ROOT / "deploy/k8s/overlays/dev", tmp_path)],
+                "components": [os.path.relpath(ROOT / "deploy/k8s/components/networks", tmp_path)],
+            }
+        )
+    )
+    done = subprocess.run([kustomize, "build", tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    made = [r for r in yaml.safe_load_all(done.stdout) if r]
+    (service,), (edge,) = of(made, "RayService"), of(made, "Deployment", "headlift-edge")
+    cluster = service["spec"]["rayClusterConfig"]
+    claims = {c["metadata"]["name"] for c in of(made, "PersistentVolumeClaim")}
+    for spec in (cluster["workerGroupSpecs"][0]["template"]["spec"], edge["spec"]["template"]["spec"]):
+        (volume,) = (v["persistentVolumeClaim"] for v in spec["volumes"] if v["name"] == "networks")
+        assert volume == {"claimName": "headlift-data", "readOnly": True}
+        assert volume["claimName"] in claims
+        assert {"name": "networks", "mountPath": "/data", "readOnly": True} in spec["containers"][0]["volumeMounts"]
 
 
 def test_a_pod_gets_longer_to_end_than_the_server_takes(resources):

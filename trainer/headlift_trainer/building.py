@@ -14,7 +14,6 @@ from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.perchead.config import EncoderConfig
 from headlift.model.perchead.encoder import Backbone
 from headlift.model.perchead.model import PercHead
-from headlift.model.template import builtin_template
 from headlift.pretrained.clip import load_clip
 from headlift.pretrained.dinov2 import load_dinov2
 from headlift.pretrained.facer import load_face_parsing

@@ -26,7 +26,6 @@ from headlift.model.checkpoint import load_checkpoint
 from headlift.model.mini.headnet import HeadNet, load_headnet
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
-from headlift.model.template import builtin_template
 from headlift_trainer.headnet.data import PackedHeads
 from headlift_trainer.headnet.landmarks import landmark_rows
 from headlift_trainer.headnet.task import HeadNetTask

@@ -19,8 +19,7 @@ from headlift.batch.summary import Run, RunLog, write_summary
 from headlift.errors import InvalidInputError
 from headlift.gateway.portraits import looking
 from headlift.media.clip import Stride
-from headlift.model.checkpoint import weights_hash
-from headlift.serving.network import load_stages, weights_path
+from headlift.serving.network import load_stages, network_hash
 from headlift.settings import Settings
 
 BLOCK_ITEMS = 8
@@ -99,7 +98,7 @@ def run(job: Job, workforce: Workforce, *, workers: int, progress: Progress = la
         StoreError: A place cannot be read or written.
         WeightsError: The network is not there.
     """
-    digest = weights_hash(weights_path(job.settings))
+    digest = network_hash(job.settings)
     items = read_manifest(job.manifest, job.settings, job.stride)
     out = open_place(job.out, job.settings, make=True)
     with exclusive_lock(out):

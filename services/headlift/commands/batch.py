@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headlift.commands.session import (
     Subparsers,
     add_command,
+    add_network_options,
     emit,
     interruptible,
     progress_bar,
@@ -54,7 +55,7 @@ def register(subparsers: Subparsers) -> None:
     who.add_argument("--ray-address", metavar="ADDRESS", help="use this cluster (default: start one of this machine)")
     who.add_argument("--cpus", type=float, default=1.0, help="cores of a worker (default: 1)")
     who.add_argument("--gpus", type=float, default=0.0, help="GPUs of a worker, or a part of one (default: 0)")
-    who.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(who)
     how = parser.add_argument_group("how it goes on")
     how.add_argument("--block", type=int, default=8, metavar="N", help="items whose rows become one file (default: 8)")
     how.add_argument("--attempts", type=int, default=3, metavar="N", help="workers that may die over one picture")

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from headlift.commands import bench_batch, bench_live, bench_serve
 from headlift.commands.demo import portrait_bytes
-from headlift.commands.session import Subparsers, add_command, emit, say
+from headlift.commands.session import Subparsers, add_command, add_network_options, emit, network_settings, say
 from headlift.settings import child_environment
 
 GROUP = "headlift.bench"  # entry points of other packages' benches: functions that add to the subparsers given
@@ -31,7 +32,7 @@ def register(subparsers: Subparsers) -> None:
     )
     served.add_argument("portrait", nargs="?", help="picture file (default: the astronaut that scikit-image carries)")
     served.add_argument("--repeats", type=int, default=5, help="of which the fastest counts (default: 5)")
-    served.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(served)
     bench_serve.register(kinds)
     bench_batch.register(kinds)
     bench_live.register(kinds)
@@ -53,12 +54,14 @@ def portrait(args: argparse.Namespace) -> int:
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server, {args.repeats} repeats")
     with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
-        emit_metrics(args, bench_portrait(picture, args.repeats, Path(scratch), args.weights))
+        emit_metrics(args, bench_portrait(picture, args.repeats, Path(scratch), network_settings(args)))
     return 0
 
 
-def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | None = None) -> dict[str, Any]:
-    """Metrics of a fresh server.
+def bench_portrait(
+    picture: bytes, repeats: int, scratch: Path, network: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Metrics of a fresh server; ``network`` is as ``network_settings`` gives it.
 
     Returns:
         reconstruct_ms (bytes to stored head over loopback, no refinement, nothing cached), refined_ms (the same with
@@ -70,7 +73,7 @@ def bench_portrait(picture: bytes, repeats: int, scratch: Path, weights: str | N
     from headlift.client import HeadliftClient, camera
 
     begin = time.perf_counter()
-    server = _start(scratch, weights)
+    server = _start(scratch, network or {})
     try:
         address = bench_serve.address_of(server)
         with HeadliftClient(address) as client:
@@ -101,10 +104,9 @@ def emit_metrics(args: argparse.Namespace, metrics: dict[str, Any]) -> None:
     emit(args, metrics, text)
 
 
-def _start(scratch: Path, weights: str | None) -> subprocess.Popen[str]:
+def _start(scratch: Path, network: Mapping[str, str]) -> subprocess.Popen[str]:
     # Without the stage cache: every reconstruction computes.
-    chosen = {"weights": weights} if weights else {}
-    environ = child_environment(cache_stages="no", port="0", data_dir=str(scratch), **chosen)
+    environ = child_environment(cache_stages="no", port="0", data_dir=str(scratch), **network)
     command = [sys.executable, "-m", "headlift.cli", "serve", "--json"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headlift.commands.demo import portrait_bytes
-from headlift.commands.session import Subparsers, add_command, emit, say, settings_of
+from headlift.commands.session import Subparsers, add_command, add_network_options, emit, say, settings_of
 from headlift.errors import InvalidInputError
 from headlift.settings import Settings
 
@@ -27,7 +27,7 @@ def register(kinds: Subparsers) -> None:
         kinds, "batch", "portraits a second: batches with 1 and 2 workers, the server in a loop", batch
     )
     parser.add_argument("--items", type=int, default=40, help="portraits of each measurement (default: 40)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(parser)
 
 
 @dataclass

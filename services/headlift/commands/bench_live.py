@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headlift.commands.bench_serve import started
 from headlift.commands.demo import portrait_bytes
-from headlift.commands.session import Subparsers, add_command, emit, say
+from headlift.commands.session import Subparsers, add_command, add_network_options, emit, network_settings, say
 from headlift.errors import HeadliftError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def register(kinds: Subparsers) -> None:
     parser.add_argument("--views", type=int, default=60, help="views of the cached head in each format (default: 60)")
     parser.add_argument("--frames", type=int, default=8, help="frames that are reconstructed (default: 8)")
     parser.add_argument("--size", type=int, default=512, help="side of views, pixels (default: 512)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(parser)
 
 
 def live(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def live(args: argparse.Namespace) -> int:
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server ({args.runtime})")
     frames = list(moving_portrait(picture, args.frames))
-    with started(args.runtime, args.weights) as server, HeadliftClient(server.address) as client:
+    with started(args.runtime, network_settings(args)) as server, HeadliftClient(server.address) as client:
         head = client.create_head(picture, refine_steps=0)
         say(args, f"views of a cached head, {args.views} in each format")
         views = {kind: _views(client, head.name, kind, args) for kind in FORMATS}

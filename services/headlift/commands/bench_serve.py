@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headlift.commands.demo import portrait_bytes
-from headlift.commands.session import Subparsers, add_command, emit, say
+from headlift.commands.session import Subparsers, add_command, add_network_options, emit, network_settings, say
 from headlift.errors import BackendUnavailableError, ServerError
 from headlift.settings import child_environment
 
@@ -78,7 +78,7 @@ def register(kinds: Subparsers) -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32], metavar="N")
     parser.add_argument("--seconds", type=float, default=4.0, help="of load in each cell (default: 4)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(parser)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -87,15 +87,15 @@ def serve(args: argparse.Namespace) -> int:
     _, picture = portrait_bytes(None)
     for runtime in args.runtimes:
         say(args, f"{runtime}: starting")
-        with started(runtime, args.weights) as server:
+        with started(runtime, network_settings(args)) as server:
             results[runtime] = asyncio.run(_measure(args, server, picture, runtime))
     emit(args, results, _text(results))
     return 0
 
 
 @contextmanager
-def started(runtime: str, weights: str | None) -> Iterator[Server]:
-    """A server in processes of its own, which caches nothing."""
+def started(runtime: str, network: Mapping[str, str]) -> Iterator[Server]:
+    """A server in processes of its own, which caches nothing; ``network`` names its files, see ``network_settings``."""
     import psutil
 
     with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
@@ -106,7 +106,7 @@ def started(runtime: str, weights: str | None) -> Iterator[Server]:
             create_queue="256",
             render_queue="256",
             log_level="WARNING",
-            **({"weights": weights} if weights else {}),
+            **network,
         )
         command = [sys.executable, "-m", "headlift.cli", "serve", "--json", *RUNTIMES[runtime]]
         process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- ourselves

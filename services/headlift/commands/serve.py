@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headlift.commands.session import Subparsers, add_command, say, settings_of, suited_here
+from headlift.commands.session import Subparsers, add_command, add_network_options, say, settings_of, suited_here
 from headlift.errors import StageUnavailableError
 from headlift.settings import Settings
 
@@ -32,7 +32,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 50051)")
     parser.add_argument("--data-dir", metavar="DIR", help="where heads are kept")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network_options(parser)
     seeing = parser.add_argument_group("seeing it")
     seeing.add_argument("--metrics-port", type=int, help="serve Prometheus metrics over HTTP here; 0: not (default)")
     seeing.add_argument("--metrics-host", help="address of that port (default: 127.0.0.1)")
@@ -99,12 +99,14 @@ async def _serve(
                 print(f"headlift: warning: {warning}", file=sys.stderr, flush=True)
             if fetched is not None:
                 fetched.serving = True
-            cut_off = asyncio.create_task(_watch(computing, leave))
-            await leave.wait()
+            cut_off = asyncio.create_task(_watch(computing))
+            asked = asyncio.create_task(leave.wait())
+            await asyncio.wait({cut_off, asked}, return_when=asyncio.FIRST_COMPLETED)
             if fetched is not None:
                 fetched.serving = False  # before the port closes: whoever balances load looks away first
             cut_off.cancel()
-    if computing is not None and computing.lost():
+            asked.cancel()
+    if not leave.is_set():  # asked to end, it ends well, though Ray may have been ended with it
         raise StageUnavailableError("The Ray node beside this server has ended; start both again.", reason="NODE_LOST")
 
 
@@ -133,12 +135,10 @@ def exposure(host: str, listening: str, settings: Settings) -> str | None:
     return f"{listening} serves every machine that can reach this one, {' and '.join(lacks)}"
 
 
-async def _watch(computing: Computing | None, leave: asyncio.Event) -> None:
-    """Leave once the stages can never be reached again: only a new process can, and whoever restarts it must know."""
-    while computing is not None and not leave.is_set():
+async def _watch(computing: Computing | None) -> None:
+    """Until the stages can never be reached again: only a new process can, and whoever restarts it must know."""
+    while computing is None or not await asyncio.to_thread(computing.lost):
         await asyncio.sleep(_WATCH_S)
-        if await asyncio.to_thread(computing.lost):
-            leave.set()
 
 
 def _web(settings: Settings, server: EmbeddedServer, private: Path) -> WebServer:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headlift.v1 import head_pb2
 
 _NO_TLS: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
-_PATHS = ("data_dir", "weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
+_PATHS = ("data_dir", "weights", "backbone_weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
 _EDGE = ("tls_cert", "tls_key", "tls_client_ca", "auth", "keys_file", "server_ca")
 _RUNTIME = ("runtime", "topology", "ray_address")
 _WEB = ("web", "web_host", "web_port")
@@ -47,12 +47,41 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--server-ca", metavar="FILE", help="talk TLS, trusting who signed with this certificate")
     group.add_argument("--tenant", help="act for this tenant (default: local)")
     group.add_argument("--data-dir", metavar="DIR", help="where the started server keeps its heads")
-    group.add_argument("--weights", metavar="FILE", help="checkpoint of the started server (default: the shipped mini)")
+    add_network_options(group)
+
+
+def add_network_options(group: Any) -> None:
+    """Options that name the network's files; ``group`` is a parser or a part of one."""
+    group.add_argument("--weights", metavar="FILE", help="checkpoint (default: the shipped mini)")
+    group.add_argument(
+        "--backbone",
+        dest="backbone_weights",
+        metavar="FILE",
+        help="DINOv2's file, for checkpoints that read it: base, light, light_s",
+    )
+
+
+def network_settings(args: argparse.Namespace) -> dict[str, str]:
+    """What these options set, by field name, for ``child_environment``."""
+    given = {name: getattr(args, name) for name in ("weights", "backbone_weights")}
+    return {name: file for name, file in given.items() if file}
 
 
 def settings_of(args: argparse.Namespace, **overrides: Any) -> Settings:
     """Settings from the environment and the command's options."""
-    names = ("server", "tenant", "data_dir", "weights", "host", "port", *_EDGE, *_RUNTIME, *_TELEMETRY, *_WEB)
+    names = (
+        "server",
+        "tenant",
+        "data_dir",
+        "weights",
+        "backbone_weights",
+        "host",
+        "port",
+        *_EDGE,
+        *_RUNTIME,
+        *_TELEMETRY,
+        *_WEB,
+    )
     given = {k: getattr(args, k) for k in names if getattr(args, k, None) is not None}
     return Settings.from_env(**_as_paths(given | overrides))
 

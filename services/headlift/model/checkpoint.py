@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -121,10 +123,11 @@ def load_checkpoint(
         IncompatibleWeightsError: The file holds another config than ``expect``.
     """
     source = Path(path)
-    tensors, version, text = _read(source)
+    with _opened(source) as file:
+        version, description = _description(source, file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    config = _config(source, version, description)
     try:
-        description = json.loads(text)
-        config = _config(version, description)
         provenance = Provenance.from_json(description["provenance"])
         checksum = description["tensors_sha256"]
         name, sha256 = str(description["template"]["name"]), str(description["template"]["sha256"])
@@ -150,6 +153,19 @@ def load_checkpoint(
     return model.eval(), provenance
 
 
+def checkpoint_config(path: Path | str) -> HeadModelConfig:
+    """The config of a checkpoint; no tensor is read.
+
+    Raises:
+        MissingWeightsError: There is no such file.
+        CorruptWeightsError: It is no checkpoint of ours.
+    """
+    source = Path(path)
+    with _opened(source) as file:
+        version, description = _description(source, file)
+    return _config(source, version, description)
+
+
 def weights_hash(path: Path | str) -> str:
     """SHA-256 of a weights file, hexadecimal; MissingWeightsError where there is none."""
     source = Path(path)
@@ -159,29 +175,39 @@ def weights_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _config(version: str, description: Mapping[str, str]) -> HeadModelConfig:
-    """The config in a file's description."""
-    if version == FORMAT_V1:
-        return config_of_v1(description["config"])
-    return config_from_json(_KINDS[description["kind"]], description["config"])
-
-
-def _read(source: Path) -> tuple[dict[str, Tensor], str, str]:
-    """Tensors, format and description of a safetensors file that says it is ours."""
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    """A safetensors file; what is wrong with it is told in words."""
     if not source.is_file():
         raise MissingWeightsError(
             f"There is no checkpoint {source.name}; train one with headlift_trainer, or name another file."
         )
     try:
         with safe_open(source, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} is not a whole safetensors file.") from error
-    for version in (FORMAT, FORMAT_V1):
-        if version in metadata:
-            return tensors, version, metadata[version]
-    raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
+
+
+def _description(source: Path, file: Any) -> tuple[str, dict[str, Any]]:
+    """Format and description of a file that says it is ours."""
+    metadata: dict[str, str] = file.metadata() or {}
+    version = next((v for v in (FORMAT, FORMAT_V1) if v in metadata), None)
+    if version is None:
+        raise CorruptWeightsError(f"{source.name} is no checkpoint of ours; its metadata must hold {FORMAT}.")
+    try:
+        return version, dict(json.loads(metadata[version]))
+    except (TypeError, ValueError) as error:
+        raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
+
+
+def _config(source: Path, version: str, description: Mapping[str, Any]) -> HeadModelConfig:
+    try:
+        if version == FORMAT_V1:
+            return config_of_v1(description["config"])
+        return config_from_json(_KINDS[description["kind"]], description["config"])
+    except (HeadliftError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptWeightsError(f"{source.name} has an unreadable description: {error}.") from error
 
 
 def _template(tensors: Mapping[str, Tensor], name: str, sha256: str) -> Template:

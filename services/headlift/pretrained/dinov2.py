@@ -170,7 +170,7 @@ def load_dinov2(
 def fill(network: Dinov2, path: Path, *, name: str, sha256: str | None = None) -> None:
     """Load a file of either layout into a network; errors as at ``load_dinov2``."""
     if not path.is_file():
-        raise MissingWeightsError(_where_to_get(name, path.name))
+        raise MissingWeightsError(f"There is no weights file {path.name} for {name}. {where_to_get(name)}")
     if sha256 is not None:
         _check_hash(path, sha256)
     weights = to_timm(_read(path), registers=network.architecture.registers)
@@ -179,7 +179,9 @@ def fill(network: Dinov2, path: Path, *, name: str, sha256: str | None = None) -
         found = tuple(weights[key].shape) if key in weights else "absent"
         needed = tuple(wanted[key].shape) if key in wanted else "absent"
         if found != needed:
-            raise CorruptWeightsError(f"{path.name} is not {name}: {key} is {found} there and must be {needed}.")
+            raise CorruptWeightsError(
+                f"{path.name} is not {name}: {key} is {found} there and must be {needed}. {where_to_get(name)}"
+            )
     network.vit.load_state_dict({k: v.float() for k, v in weights.items()})
 
 
@@ -203,7 +205,8 @@ def _check_hash(path: Path, sha256: str) -> None:
         raise CorruptWeightsError(f"{path.name} has SHA-256 {found}; {sha256.lower()} was expected. Fetch it again.")
 
 
-def _where_to_get(name: str, file: str) -> str:
+def where_to_get(name: str) -> str:
+    """Where the weights of a network are published, one sentence."""
     key = name.removeprefix("dinov2_").removesuffix("_reg")
     registers = name.endswith("_reg")
     model = (
@@ -213,7 +216,7 @@ def _where_to_get(name: str, file: str) -> str:
     )
     official = f"dinov2_{key}_{'reg4_' if registers else ''}pretrain.pth"
     return (
-        f"There is no weights file {file} for {name}. Download {official} from the project page "
+        f"Download {official} from the project page "
         f"https://github.com/facebookresearch/dinov2, or model.safetensors of {model} on the Hugging Face Hub."
     )
 

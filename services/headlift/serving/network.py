@@ -15,7 +15,6 @@ from headlift.gateway.draw import Draw
 from headlift.gateway.pipeline import Network
 from headlift.gateway.reconstruct import LocalReconstructor
 from headlift.model.cameras import orbit_camera
-from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.splat.rasterize import Backend
 from headlift.model.types import Gaussians, Portrait
 from headlift.preprocess import PictureLimits, Preprocess, build_preprocess
@@ -25,6 +24,7 @@ from headlift.render.stage import Render
 from headlift.settings import Settings
 from headlift.sharpen.stage import Sharpen
 from headlift.stages.reconstruct import Reconstruct
+from headlift.weights.loading import load_model, model_hash
 
 _SHIPPED = "mini.safetensors"
 
@@ -65,10 +65,8 @@ def load_stages(settings: Settings) -> LocalStages:
         torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision(settings.precision)
     device = device_of(settings.device)
-    path = weights_path(settings)
-    model, _ = load_checkpoint(path)
-    model = model.to(device).eval().requires_grad_(False)
-    digest = weights_hash(path)
+    loaded = load_model(*network_files(settings), device)
+    model, digest = loaded.model, loaded.weights_hash
     config = model.config
     limits = PictureLimits(
         max_bytes=settings.picture_bytes_max,
@@ -103,6 +101,16 @@ def pack_head(head: Gaussians) -> bytes:
 def unpack_head(data: bytes) -> Gaussians:
     """Inverse of ``pack_head``. FormatError: these are other bytes."""
     return formats.read(data, "wire")
+
+
+def network_files(settings: Settings) -> tuple[Path, Path | None]:
+    """The checkpoint to use, and the file of its frozen backbone where one is named. Raises as ``weights_path``."""
+    return weights_path(settings), settings.backbone_weights
+
+
+def network_hash(settings: Settings) -> str:
+    """``Network.weights_hash`` of the network that settings name, without loading it. Raises as ``load_stages``."""
+    return model_hash(*network_files(settings))
 
 
 def weights_path(settings: Settings) -> Path:

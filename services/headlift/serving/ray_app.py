@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +38,7 @@ from headlift.gateway.context import StopToken
 from headlift.gateway.pipeline import Network
 from headlift.serving.compose import Computing
 from headlift.serving.deployments import APP, TOPOLOGIES, AppConfig, options_of, parse_app, where
+from headlift.serving.local_ray import ended_here, local_ray, refused, stay_on_loopback, warn_if_open
 from headlift.serving.ray_metrics import RayMetrics
 from headlift.serving.remote.calls import Reply, opened
 from headlift.serving.remote.known import KnownNetwork
@@ -78,19 +78,21 @@ class Replica(StageReplica):
             # Ray gives a fraction of a core one thread; what no file bounds may use all there are.
             cpus = _untyped(ray.get_runtime_context()).get_assigned_resources().get("CPU", 0.0)
             chosen = Settings.from_mapping({**settings, "threads": int(cpus) or len(os.sched_getaffinity(0))})
+        stay_on_loopback()
         trace_replica(chosen)
         metrics().listeners.append(RayMetrics())
         super().__init__(stages, chosen, threads)
         self._batch_max = 1
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take ``batch_max`` (requests that are computed in one pass, 1: none), ``batch_wait_s`` and ``weights``.
+        """Take ``batch_max`` (requests that are computed in one pass, 1: none), ``batch_wait_s`` and new weights.
 
-        Weights are a file that every node has. Serve hands a change to running replicas, a few at a time: each goes on
-        answering with the old ones until the new ones are warm.
+        ``weights`` and ``backbone_weights`` replace those of the settings; each is a file that every node has. Serve
+        hands a change to running replicas, a few at a time: each goes on answering with the old ones until the new
+        ones are warm.
         """
-        weights = user_config.get("weights")
-        await asyncio.to_thread(self.take_weights, Path(weights) if weights else None)
+        files = (user_config.get(name) for name in ("weights", "backbone_weights"))
+        await asyncio.to_thread(self.take_weights, *(Path(file) if file else None for file in files))
         self._batch_max = int(user_config.get("batch_max", 1))
         if self._batch_max > 1:
             self._batched.set_max_batch_size(self._batch_max)  # type: ignore[attr-defined]
@@ -222,25 +224,20 @@ def connected(address: str, node_ip: str = "") -> Iterator[None]:
     """A connection to a Ray cluster, or, without an address, to one of this machine alone that ends with the block.
 
     ``node_ip`` is this machine's address in the cluster. With a wrong guess of it no handle ever hears of replicas.
+    What is started here listens on loopback only and asks for a token; see ``local_ray``.
     """
     no_telemetry()
     if ray.is_initialized():
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        own: dict[str, Any] = {"_node_ip_address": node_ip} if node_ip else {}
-        ray.init(address=address, namespace="serve", **own, **quiet)
-    else:
-        ray.init(
-            address="local",
-            namespace="serve",
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            # Ray would run replicas at the lowest priority: beside anything else they would hardly ever run.
-            _system_config={"worker_niceness": 0},
-            **quiet,
-        )
+    if not address:
+        with local_ray(_OBJECT_STORE_BYTES, quiet):
+            yield
+        return
+    own: dict[str, Any] = {"_node_ip_address": node_ip} if node_ip else {}
+    ray.init(address=address, namespace="serve", **own, **quiet)
+    warn_if_open(address)
     try:
         yield
     finally:
@@ -260,10 +257,12 @@ def deployed(config: AppConfig, name: str = APP) -> Iterator[Computing]:
     except RuntimeError as error:
         _log.error("%s", error)
         raise BackendUnavailableError("The deployments did not become ready; the log says which, and why.") from None
+    ended = ended_here()
     try:
         yield computing(config.topology, name)
     finally:
-        if ray.is_initialized():  # asked without a cluster, Serve would start one
+        # Asked without a cluster, Serve would start one; asked in one that has ended, it would wait for a minute.
+        if ray.is_initialized() and not ended():
             with suppress(serve.exceptions.RayServeException):  # it may have ended with all it held
                 serve.delete(name)
 
@@ -276,7 +275,7 @@ def computing(topology: str, name: str = APP) -> Computing:
     """
     places = where(topology)
     try:
-        handles = {d: serve.get_deployment_handle(d, app_name=name) for d in TOPOLOGIES[topology]}
+        handles = {d: _handle(d, name) for d in TOPOLOGIES[topology]}
         facts = _described(handles[places["decode"]])
     except (*_AWAY, KeyError, TimeoutError, serve.exceptions.RayServeException):
         raise BackendUnavailableError(
@@ -311,6 +310,13 @@ def computing(topology: str, name: str = APP) -> Computing:
     )
 
 
+def _handle(deployment: str, app: str) -> DeploymentHandle[Any]:
+    """A handle for threads; with RAY_SERVE_THROUGHPUT_OPTIMIZED Serve's own would work in an event loop only."""
+    handle = serve.get_deployment_handle(deployment, app_name=app)
+    _untyped(handle)._init(_run_router_in_separate_loop=True)
+    return handle
+
+
 def _raylet_gone() -> Callable[[], bool]:
     """Whether the raylet that this process joined the cluster through has ended; Ray itself never says.
 
@@ -324,17 +330,7 @@ def _raylet_gone() -> Callable[[], bool]:
     }
     if here not in raylets:  # a client of Ray, whose own connection tells
         return lambda: False
-
-    def gone() -> bool:
-        try:
-            socket.create_connection(raylets[here], _DESCRIBE_S).close()
-        except ConnectionRefusedError:
-            return True
-        except OSError:  # out of files, say, which passes
-            return False
-        return False
-
-    return gone
+    return lambda: refused(raylets[here])
 
 
 def _described(handle: DeploymentHandle[Any]) -> dict[str, Any]:

@@ -1,12 +1,20 @@
 """A replica without Ray: the same object that Serve runs, asked by bytes."""
 
 import asyncio
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from headlift.errors import CancelledError, DeadlineError, FormatError, MissingWeightsError, WeightsError
+from headlift.errors import (
+    CancelledError,
+    CorruptWeightsError,
+    DeadlineError,
+    FormatError,
+    MissingWeightsError,
+    WeightsError,
+)
 from headlift.gateway.context import StopToken
 from headlift.preprocess import PreprocessOptions
 from headlift.serving.remote.calls import opened
@@ -136,6 +144,23 @@ async def test_new_weights_answer_from_then_on_and_the_old_ones_come_back(settin
     assert [r[2] for r in (first, second, third)] == [h.weights_hash for h in heads]
     assert heads[0].weights_hash == heads[2].weights_hash == replica.facts["weights_hash"] != heads[1].weights_hash
     assert heads[0].gaussians == heads[2].gaussians != heads[1].gaussians
+
+
+def test_a_backbone_is_taken_as_weights_are(settings, light_s_files, tmp_path):
+    import torch
+
+    checkpoint, backbone = light_s_files
+    other = tmp_path / "other.pth"
+    torch.save({name: 1.5 * value for name, value in torch.load(backbone, weights_only=True).items()}, other)
+    replica = StageReplica(("encode",), replace(settings, weights=checkpoint, backbone_weights=backbone), 1)
+    first = replica.facts
+    replica.take_weights(None, other)
+    second = replica.facts
+    replica.take_weights(None)
+    assert replica.facts == first != second
+    with pytest.raises(CorruptWeightsError):
+        replica.take_weights(None, checkpoint)
+    assert replica.facts == first
 
 
 def test_weights_that_cannot_be_taken_leave_the_old_ones(replica, tmp_path):

@@ -12,7 +12,7 @@ from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.template import Region, builtin_template
+from headlift.model.template import Region
 from headlift.model.types import FOCAL
 from headlift_trainer.headnet.augment import IGNORED, backgrounds, lesson
 from headlift_trainer.headnet.data import HeadPictures, PackedHeads

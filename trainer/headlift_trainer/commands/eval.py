@@ -18,11 +18,13 @@ from headlift.commands.session import Subparsers, add_command, emit, progress_ba
 from headlift.errors import InvalidInputError, NotFoundError
 from headlift_trainer.commands.eval_edit import register_edit
 from headlift_trainer.commands.eval_options import (
+    add_network,
     add_networks,
     add_outputs,
     finish,
     load_model,
     load_networks,
+    load_one_of,
     named_path,
     shipped_weights,
     write_text,
@@ -50,7 +52,7 @@ def register(subparsers: Subparsers) -> None:
     )
     made.add_argument("--train-shards", type=Path, required=True, metavar="DIR")
     made.add_argument("--targets", type=Path, required=True, metavar="DIR")
-    made.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network(made)
     made.add_argument("--shards", type=Path, metavar="DIR", help="held-out heads to measure on what the coding costs")
     made.add_argument("--out", type=Path, metavar="FILE", help=f"default: {BASELINES_FILE} beside the weights")
 
@@ -75,7 +77,7 @@ def _register_synthetic(kinds: Subparsers) -> None:
     )
     base.add_argument("--targets", type=Path, metavar="DIR", help="... and these anchor targets")
     base.add_argument("--baselines", type=Path, metavar="FILE", help="another file of baselines")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network(parser)
     parser.add_argument(
         "--also",
         action="append",
@@ -99,12 +101,14 @@ def synthetic(args: argparse.Namespace) -> int:
 
     if args.refine < 0:
         raise InvalidInputError(f"--refine is {args.refine}; it must be >= 0 heads.", field="refine")
-    weights, model = load_model(args.weights)
+    weights, model = load_model(args.weights, args.backbone)
     base = _baselines(args, model, weights)
     settings = Settings(
         profile=not args.no_profile, refine_heads=args.refine, refine=RefineSettings(steps=args.refine_steps)
     )
-    variants = {name: load_model(file)[1] for name, file in (named_path(text, "also") for text in args.also)}
+    variants = {
+        name: load_one_of(file, args.backbone) for name, file in (named_path(text, "also") for text in args.also)
+    }
     run, keeper = SyntheticEvaluation(model, base, settings, load_networks(args), variants), SheetKeeper()
     with _held_out(args) as heads, progress_bar(args, len(heads), "held-out heads", "head") as bar:
         for _ in run(heads, keeper if args.report else None):
@@ -130,7 +134,7 @@ def baselines(args: argparse.Namespace) -> int:
     from headlift_trainer.evaluation.coded_baselines import add_note, coding_gap, load_baselines, save_baselines
     from headlift_trainer.evaluation.held_out import HeldOutHeads
 
-    weights, model = load_model(args.weights)
+    weights, model = load_model(args.weights, args.backbone)
     out = args.out or weights.with_name(BASELINES_FILE)
     training = TrainingBaselines(model, args.train_shards, args.targets)
     say(args, f"{len(training.entries)} training heads")
@@ -188,5 +192,5 @@ def _baselines(args: argparse.Namespace, model: PercHead, weights: Path) -> Base
     path = path if path.is_file() or args.baselines else shipped.with_name(BASELINES_FILE)
     if weights != shipped and made_for(path) == weights_hash(shipped):
         # The heads of the shipped file are what they are, whichever weights are measured against them.
-        weights, model = load_model(shipped)
+        weights, model = shipped, load_one_of(shipped, None)
     return load_baselines(path, model, weights)

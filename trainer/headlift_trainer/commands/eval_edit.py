@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from headlift.commands.session import Subparsers, add_command, emit, progress_bar, say
-from headlift_trainer.commands.eval_options import shipped_weights
+from headlift_trainer.commands.eval_options import add_backbone, load_model, shipped_weights
 
 _PROMPTS = (
     "long red hair",
@@ -30,6 +30,7 @@ def register_edit(kinds: Subparsers) -> None:
     parser.add_argument(
         "--reconstruction", type=Path, metavar="FILE", help="checkpoint that they go with (default: the shipped mini)"
     )
+    add_backbone(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep packed heads here (default: beside the shards)")
     parser.add_argument("--limit", type=int, default=16, metavar="N", help="heads that are edited (default: 16)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write two contact sheets: FILE and FILE-looks")
@@ -43,7 +44,6 @@ def edit(args: argparse.Namespace) -> int:
 
     from headlift.edit.stage import Edit, SmallClip
     from headlift.errors import IncompatibleWeightsError, InvalidInputError
-    from headlift.model.checkpoint import load_checkpoint
     from headlift.model.edit_checkpoint import load_edit_weights
     from headlift_trainer.editing.clip_task import retrieval, zero_shot
     from headlift_trainer.editing.data import pack_sets
@@ -51,9 +51,9 @@ def edit(args: argparse.Namespace) -> int:
 
     if args.limit < 1:
         raise InvalidInputError(f"--limit is {args.limit}; it must be at least 1 head.", field="limit")
-    base = args.reconstruction or shipped_weights()
     found = load_edit_weights(
-        args.weights or shipped_weights().with_name("mini_edit.safetensors"), load_checkpoint(base)[0]
+        args.weights or shipped_weights().with_name("mini_edit.safetensors"),
+        load_model(args.reconstruction, args.backbone)[1],
     )
     net = found.model.reconstruction.encoder.headnet
     if found.style is None or net is None:

@@ -36,12 +36,40 @@ def shipped_weights() -> Path:
     return Path(str(weights.__file__)).with_name("mini.safetensors")
 
 
-def load_model(path: Path | None) -> tuple[Path, PercHead]:
-    """The weights' file and its model."""
-    from headlift.model.checkpoint import load_checkpoint
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Options that name the measured network's files."""
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_backbone(parser)
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """The option that names the frozen backbone's file."""
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        metavar="FILE",
+        help="DINOv2's file, for checkpoints that read it: base, light, light_s",
+    )
+
+
+def load_model(path: Path | None, backbone: Path | None = None) -> tuple[Path, PercHead]:
+    """The weights' file and its model; ``backbone`` is what ``--backbone`` names, else the setting counts.
+
+    Raises:
+        WeightsError: See ``load_model``.
+    """
+    from headlift.settings import Settings
+    from headlift.weights.loading import load_model
 
     chosen = path if path is not None else shipped_weights()
-    return chosen, load_checkpoint(chosen)[0]
+    return chosen, load_model(chosen, backbone or Settings.from_env().backbone_weights).model
+
+
+def load_one_of(path: Path, backbone: Path | None) -> PercHead:
+    """One of several networks that are measured together: the backbone is for those that read one."""
+    from headlift.weights.loading import load_model, reads_backbone
+
+    return load_model(path, backbone)[1] if reads_backbone(path) else load_model(path).model
 
 
 def load_networks(args: argparse.Namespace) -> MetricNetworks:

@@ -8,6 +8,7 @@ from typing import Any
 
 from headlift.commands.session import Subparsers, add_command, progress_bar, say
 from headlift_trainer.commands.eval_options import (
+    add_network,
     add_networks,
     add_outputs,
     finish,
@@ -36,7 +37,7 @@ def _register_avatars(kinds: Subparsers) -> None:
     parser = add_command(kinds, "avatars", "the paper's protocols on Ava-256 and NeRSemble", avatars)
     parser.add_argument("--data", action="append", required=True, type=Path, metavar="DIR", help="may be repeated")
     parser.add_argument("--protocol", choices=["novel", "extreme", "both"], default="both")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the shipped mini)")
+    add_network(parser)
     parser.add_argument("--size", type=int, default=512, metavar="PX", help="side of the crops (default: 512)")
     parser.add_argument("--no-sharpen", action="store_true", help="the splatted picture as it is")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write inputs and truths there for other methods")
@@ -50,7 +51,7 @@ def avatars(args: argparse.Namespace) -> int:
     from headlift_trainer.evaluation.avatars import AvatarEvaluation, export, tasks
     from headlift_trainer.evaluation.protocols import PROTOCOLS
 
-    weights, model = load_model(args.weights)
+    weights, model = load_model(args.weights, args.backbone)
     networks = load_networks(args)
     run = AvatarEvaluation(model, networks, sharpen=not args.no_sharpen)
     protocols = PROTOCOLS if args.protocol == "both" else (args.protocol,)

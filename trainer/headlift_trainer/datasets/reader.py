@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.template import builtin_template
 from headlift_trainer.datasets.interface import F32, F64, U8, Landmarks
 from headlift_trainer.template.build import builtin_template
 

@@ -16,7 +16,7 @@ from headlift.gateway.context import DEADLINE, StopToken
 from headlift.gateway.pipeline import Network
 from headlift.gateway.workers import Workers
 from headlift.serving.answers import LocalAnswers, local_answers
-from headlift.serving.network import load_stages, weights_path
+from headlift.serving.network import load_stages, network_files
 from headlift.serving.remote.calls import Reply, refusal, reply_of
 from headlift.settings import Settings
 from headlift.telemetry.metrics import metrics
@@ -44,7 +44,7 @@ _QUEUE = 1024  # Serve itself bounds what comes; what was cancelled may still be
 class _Loaded:
     """A network in memory; whoever computes holds on to the one it began with."""
 
-    path: Path
+    files: tuple[Path, Path | None]
     answers: LocalAnswers
     network: Network
     device: torch.device
@@ -70,16 +70,20 @@ class StageReplica:
         """What is known about the network: the fields of ``Network``, and ``device``."""
         return asdict(self._loaded.network) | {"device": str(self._loaded.device)}
 
-    def take_weights(self, weights: Path | None) -> None:
-        """Answer with these weights from now on, None: with those of the settings; what computes ends with its own.
+    def take_weights(self, weights: Path | None, backbone: Path | None = None) -> None:
+        """Answer with these files from now on, None: with that of the settings; what computes ends with its own.
 
         Blocks while they are loaded and warmed up; the old ones answer meanwhile.
 
         Raises:
             WeightsError: They cannot be loaded, or are of a network that takes or gives other things.
         """
-        settings = self._settings if weights is None else replace(self._settings, weights=weights)
-        if weights_path(settings) == self._loaded.path:
+        settings = replace(
+            self._settings,
+            weights=weights or self._settings.weights,
+            backbone_weights=backbone or self._settings.backbone_weights,
+        )
+        if network_files(settings) == self._loaded.files:
             return
         new, old = self._load(settings), self._loaded.network
         for name in ("config_name", "portrait_size", "sharpens"):
@@ -94,7 +98,7 @@ class StageReplica:
         local = load_stages(settings)
         local.warm_up()
         answers = local_answers(local, memory_bytes=settings.memory_heads_bytes, sharpens="sharpen" in self._stages)
-        return _Loaded(weights_path(settings), answers, local.network, local.device)
+        return _Loaded(network_files(settings), answers, local.network, local.device)
 
     @property
     def busy(self) -> bool:
