@@ -19,6 +19,7 @@ from headlift.model.edit_checkpoint import save_edit
 from headlift.model.map_words import SIDE, MapWords
 from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.model import MiniHead
+from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.style import StyleModel, Vocabulary, feature_width
