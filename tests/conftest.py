@@ -14,15 +14,15 @@ from PIL import Image
 
 from headlift import weights
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
-from headlift.model.edit import EditModel, named_edit_config
-from headlift.model.edit_checkpoint import save_edit
-from headlift.model.map_words import SIDE, MapWords
+from headlift.model.edit.checkpoint import save_edit
+from headlift.model.edit.map_words import SIDE, MapWords
+from headlift.model.edit.model import EditModel, named_edit_config
+from headlift.model.edit.style import StyleModel, Vocabulary, feature_width
 from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.model import MiniHead
 from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
-from headlift.model.style import StyleModel, Vocabulary, feature_width
 from headlift.model.template import Template
 
 # Real servers (tests/servers) for whoever needs one: they start when the first test asks.

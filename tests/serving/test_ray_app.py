@@ -127,7 +127,7 @@ def test_replicas_follow_the_load_up_and_down_and_nothing_is_lost(
 
 
 def test_time_and_patience_reach_the_replica(ray_app, portrait_png):
-    from headlift.preprocess import PreprocessOptions
+    from headlift.stages.preprocess import PreprocessOptions
 
     computing = ray_app("fused")
     seen = computing.look(portrait_png, PreprocessOptions(), StopToken())
@@ -147,8 +147,8 @@ def test_more_than_replicas_and_queue_hold_is_refused_with_the_time_to_come_back
 ):
     from ray import serve
 
-    from headlift.preprocess import PreprocessOptions
     from headlift.serving.ray_app import application
+    from headlift.stages.preprocess import PreprocessOptions
 
     computing = ray_app("fused")
     seen = computing.look(portrait_png, PreprocessOptions(), StopToken())

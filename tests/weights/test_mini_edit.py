@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from headlift import weights
-from headlift.edit.stage import Edit, EditOrder, load_edit
 from headlift.model.cameras import orbit_camera
 from headlift.model.template import Region
+from headlift.stages.edit import Edit, EditOrder, load_edit
 
 FILE = Path(str(weights.__file__)).with_name("mini_edit.safetensors")
 CAMERA = orbit_camera(0.0, size=256)

@@ -10,7 +10,7 @@ import torch
 
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.edit import EditModel, named_edit_config
+from headlift.model.edit.model import EditModel, named_edit_config
 from headlift.model.perchead.config import EncoderConfig
 from headlift.model.perchead.encoder import Backbone
 from headlift.model.perchead.model import PercHead

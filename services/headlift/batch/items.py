@@ -28,10 +28,10 @@ from headlift.media.clip import Frame, frames
 from headlift.media.video import write_video
 from headlift.model.cameras import orbit_cameras
 from headlift.model.types import Gaussians
-from headlift.preprocess import PreprocessOptions, SeveralFaces
 from headlift.render.pictures import Look
 from headlift.serving.network import unpack_head
 from headlift.settings import Settings
+from headlift.stages.preprocess import PreprocessOptions, SeveralFaces
 from headlift.v1 import head_service_pb2 as pb
 
 T = TypeVar("T")

@@ -145,7 +145,7 @@ def _input_crop(picture: bytes, quality: head_pb2.Quality) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    from headlift.preprocess import decode_picture
+    from headlift.stages.preprocess import decode_picture
 
     source = decode_picture(picture)
     side = quality.crop_size_px

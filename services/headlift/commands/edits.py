@@ -67,7 +67,7 @@ def segment(args: argparse.Namespace) -> int:
     """``headlift segment``."""
     from PIL import Image
 
-    from headlift.preprocess.interfaces import CLASSES
+    from headlift.stages.preprocess.interfaces import CLASSES
 
     with open_client(args) as client:
         answer = client.segment(_head_or_picture(args.source), with_portrait=args.portrait is not None)

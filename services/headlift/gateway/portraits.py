@@ -15,8 +15,8 @@ from headlift.errors import InvalidInputError
 from headlift.gateway.context import StopToken
 from headlift.gateway.validation import Creation
 from headlift.model.types import Cameras, Portrait
-from headlift.preprocess import Preprocess, PreprocessOptions, SeveralFaces
-from headlift.preprocess.messages import quality_message
+from headlift.stages.preprocess import Preprocess, PreprocessOptions, SeveralFaces
+from headlift.stages.preprocess.messages import quality_message
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import head_pb2
 

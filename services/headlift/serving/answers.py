@@ -13,13 +13,13 @@ from headlift.encode.service import EncodeAnswer, EncodeServicer
 from headlift.gateway.context import StopToken
 from headlift.gateway.draw import Draw
 from headlift.gateway.workers import Workers
-from headlift.preprocess.service import PreprocessAnswer, PreprocessServicer
 from headlift.render.messages import look_from_message
 from headlift.render.pictures import pack
 from headlift.render.service import RenderAnswer, RenderServicer
 from headlift.serving.edge.services import ServedService
 from headlift.serving.network import LocalStages, unpack_head
 from headlift.sharpen.service import SharpenAnswer, SharpenServicer
+from headlift.stages.preprocess.service import PreprocessAnswer, PreprocessServicer
 from headlift.store.recent_heads import RecentHeads
 from headlift.v1 import (
     decode_service_pb2,

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from headlift.edit.stage import load_edit
 from headlift.errors import MissingWeightsError
 from headlift.gateway.creation import Creator
 from headlift.gateway.edits.editor import Editor
@@ -19,10 +18,11 @@ from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.subjects import Subjects
 from headlift.gateway.pipeline import Stages
 from headlift.gateway.workers import Workers
-from headlift.preprocess.parsing import FacerParser
 from headlift.pretrained.facer import load_face_parsing
 from headlift.serving.network import device_of, pack_head, weights_path
 from headlift.settings import Settings
+from headlift.stages.edit import load_edit
+from headlift.stages.preprocess.parsing import FacerParser
 from headlift.store.heads import HeadStore
 from headlift.store.stages import StageCache
 

@@ -15,14 +15,14 @@ from headlift.gateway.draw import Draw
 from headlift.gateway.pipeline import Network
 from headlift.gateway.reconstruct import LocalReconstructor
 from headlift.model.cameras import orbit_camera
+from headlift.model.refine import RefineSettings
 from headlift.model.splat.rasterize import Backend
 from headlift.model.types import Gaussians, Portrait
-from headlift.preprocess import PictureLimits, Preprocess, build_preprocess
-from headlift.refine import RefineSettings
 from headlift.render.pictures import Look, pack
 from headlift.render.stage import Render
 from headlift.settings import Settings
 from headlift.sharpen.stage import Sharpen
+from headlift.stages.preprocess import PictureLimits, Preprocess, build_preprocess
 from headlift.stages.reconstruct import Reconstruct
 from headlift.weights.loading import load_model, model_hash
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from headlift.errors import FormatError
+from headlift.model.refine import Neighborhood, Refine, RefineSettings
 from headlift.model.sizes import HeadModel
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Observation, Portrait
-from headlift.refine import Neighborhood, Refine, RefineSettings
 from headlift.stages.clock import PlainClock, StageClock
 
 R = TypeVar("R", ImageTokens, Observation)

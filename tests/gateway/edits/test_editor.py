@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headlift.edit.stage import Edit, load_edit
 from headlift.errors import CancelledError, InvalidInputError
 from headlift.gateway.context import StopToken
 from headlift.gateway.draw import Draw
@@ -16,6 +15,7 @@ from headlift.gateway.portraits import PortraitCache
 from headlift.model.splat import available_backends
 from headlift.render.stage import Render
 from headlift.serving.network import pack_head, unpack_head
+from headlift.stages.edit import Edit, load_edit
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadStore
 from headlift.store.sealed import SealedStore

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from headlift.edit.stage import load_edit
 from headlift.gateway.edits.parsing import by_parser, by_stage
 from headlift.model.cameras import orbit_camera
 from headlift.model.types import Portrait
+from headlift.stages.edit import load_edit
 
 
 class Upper:

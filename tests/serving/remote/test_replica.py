@@ -16,10 +16,10 @@ from headlift.errors import (
     WeightsError,
 )
 from headlift.gateway.context import StopToken
-from headlift.preprocess import PreprocessOptions
 from headlift.serving.remote.calls import opened
 from headlift.serving.remote.replica import StageReplica
 from headlift.serving.remote.stages import RemoteDrawer, remote_answers, remote_look, remote_reconstruct
+from headlift.stages.preprocess import PreprocessOptions
 from headlift.v1 import decode_service_pb2, encode_service_pb2
 
 STAGES = ("preprocess", "encode", "decode", "render", "sharpen")

@@ -64,6 +64,6 @@ def test_a_wrong_unit_is_told(dots: SimpleNamespace) -> None:
 
 
 def test_the_face_box_is_the_one_that_preprocessing_uses() -> None:
-    from headlift.preprocess.crop import face_box_in_crop
+    from headlift.stages.preprocess.geometry.crop import face_box_in_crop
 
     assert np.allclose(face_box(512), face_box_in_crop(512), atol=0.5)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.edit import named_edit_config
+from headlift.model.edit.model import named_edit_config
+from headlift.model.edit.style import StyleModel, feature_width
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
-from headlift.model.style import StyleModel, feature_width
 from headlift.model.template import Template
 from headlift_trainer.editing.data import EditHeads, pack_sets
 from headlift_trainer.editing.words import build_vocabulary

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from headlift.errors import InvalidInputError
-from headlift.model.style import StyleConfig, StyleModel
+from headlift.model.edit.style import StyleConfig, StyleModel
 from headlift.model.template import Region, Template
 from headlift_trainer.editing.complexion import empty_complexion, fit_complexion, kept_rows
 from headlift_trainer.editing.words import build_vocabulary

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from headlift.model.map_words import LENGTHS, REACH, WORN, MapWords
+from headlift.model.edit.map_words import LENGTHS, REACH, WORN, MapWords
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.outlines import fit_outlines
 

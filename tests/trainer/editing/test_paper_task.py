@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.edit import EditConfig, EditModel
-from headlift.model.edit_checkpoint import load_edit_weights
+from headlift.model.edit.checkpoint import load_edit_weights
+from headlift.model.edit.model import EditConfig, EditModel
 from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config

@@ -13,10 +13,10 @@ import torch
 from headlift.cli import main
 from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.edit import EditEncoder, EditModel, named_edit_config
-from headlift.model.edit_checkpoint import load_edit_weights, save_edit
+from headlift.model.edit.checkpoint import load_edit_weights, save_edit
+from headlift.model.edit.model import EditEncoder, EditModel, named_edit_config
+from headlift.model.edit.style import StyleModel
 from headlift.model.perchead.model import PercHead
-from headlift.model.style import StyleModel
 from headlift_trainer.editing import running
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits, name_values, retrieval, zero_shot
 from headlift_trainer.editing.data import SIDE, VIEWS, EditHeads, pack_heads

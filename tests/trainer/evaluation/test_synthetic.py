@@ -14,8 +14,8 @@ import torch
 from headlift.errors import InvalidInputError, NotFoundError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.perchead.model import PercHead
+from headlift.model.refine.settings import RefineSettings
 from headlift.model.splat import rasterize
-from headlift.refine.settings import RefineSettings
 from headlift_trainer.commands.eval import register
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.baselines import TrainingBaselines

@@ -95,7 +95,7 @@ def _register_synthetic(kinds: Subparsers) -> None:
 def synthetic(args: argparse.Namespace) -> int:
     """``headlift eval synthetic``."""
     from headlift.model.checkpoint import weights_hash
-    from headlift.refine.settings import RefineSettings
+    from headlift.model.refine.settings import RefineSettings
     from headlift_trainer.evaluation.release import SheetKeeper, synthetic_report, synthetic_tables
     from headlift_trainer.evaluation.synthetic import Settings, SyntheticEvaluation
 

@@ -42,9 +42,9 @@ def edit(args: argparse.Namespace) -> int:
     import torch
     from PIL import Image
 
-    from headlift.edit.stage import Edit, SmallClip
     from headlift.errors import IncompatibleWeightsError, InvalidInputError
-    from headlift.model.edit_checkpoint import load_edit_weights
+    from headlift.model.edit.checkpoint import load_edit_weights
+    from headlift.stages.edit import Edit, SmallClip
     from headlift_trainer.editing.clip_task import retrieval, zero_shot
     from headlift_trainer.editing.data import pack_sets
     from headlift_trainer.editing.figures import EditEvaluation, style_sheet, subject_of, text_sheet

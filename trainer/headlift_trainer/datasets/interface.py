@@ -61,7 +61,7 @@ class HeadDataset(Protocol):
 
 @runtime_checkable
 class Matter(Protocol):
-    """Separates a person from the background; `headlift.preprocess` has such pieces."""
+    """Separates a person from the background; `headlift.stages.preprocess` has such pieces."""
 
     def matte(self, rgb: U8, face_box: tuple[float, float, float, float]) -> F32:
         """Opacity [H, W] in 0..1 of the person in `rgb` [H, W, 3], whose face lies in the box x0, y0, x1, y1."""

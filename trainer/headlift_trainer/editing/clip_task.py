@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import MissingWeightsError
-from headlift.model.style import StyleModel
+from headlift.model.edit.style import StyleModel
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import GROUPS, description, values_of
 from headlift_trainer.task import Share

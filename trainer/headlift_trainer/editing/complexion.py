@@ -1,4 +1,4 @@
-"""Fits what age, sex and make-up leave on a face (headlift.model.complexion): a regression on anchor targets.
+"""Fits what age, sex and make-up leave on a face (headlift.model.edit.complexion): a regression on anchor targets.
 
 All traits that are known of a head explain its anchors' colours together, so that grey hair, a beard or brown skin are
 not taken for age; of the tables, those of `GROUPS_ON_FACES` are kept.
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.complexion import Complexion
-from headlift.model.style import StyleModel
+from headlift.model.edit.complexion import Complexion
+from headlift.model.edit.style import StyleModel
 from headlift.model.template import Region, Template
 from headlift_trainer.editing.words import GROUPS, Record, values_of
 

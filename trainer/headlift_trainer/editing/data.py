@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift.errors import InvalidInputError
+from headlift.model.edit.style import picture_features
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.style import picture_features
 from headlift_trainer.datasets.synthetic import load_views
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
 from headlift_trainer.synthetic.source.seeds import HELD_OUT

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headlift.edit.stage import Edit, EditOrder
 from headlift.model.cameras import orbit_cameras
-from headlift.model.edit import EditModel, one_hot
+from headlift.model.edit.model import EditModel, one_hot
+from headlift.model.edit.style import StyleModel, picture_features
 from headlift.model.mini.headnet import HeadNet
 from headlift.model.mini.parsing_groups import group_probabilities
 from headlift.model.splat import rasterize
-from headlift.model.style import StyleModel, picture_features
 from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.stages.edit import Edit, EditOrder
 from headlift_trainer.editing.clip_task import name_values
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import values_of

@@ -1,4 +1,4 @@
-"""Typical outlines of hair, hats and glasses, for words that are shapes (headlift.model.map_words).
+"""Typical outlines of hair, hats and glasses, for words that are shapes (headlift.model.edit.map_words).
 
 Hair is a mean of signed distances, as hair of a length looks alike; what is worn is one of the things that were seen,
 the one most like all others: a mean of frames is no frame.
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-from headlift.model.map_words import CURLS, F32, LENGTHS, SIDE, WORN, MapWords, Mask, eyes_of, signed_distance
-from headlift.preprocess.interfaces import CLASSES
+from headlift.model.edit.map_words import CURLS, F32, LENGTHS, SIDE, WORN, MapWords, Mask, eyes_of, signed_distance
+from headlift.stages.preprocess.interfaces import CLASSES
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import values_of
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headlift.model.edit import EditEncoder, one_hot
+from headlift.model.edit.model import EditEncoder, one_hot
+from headlift.model.edit.style import StyleModel
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.style import StyleModel
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import description
 from headlift_trainer.metrics import psnr

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from headlift import __version__
 from headlift.model.cameras import project
 from headlift.model.checkpoint import Provenance
-from headlift.model.edit import EditModel
-from headlift.model.edit_checkpoint import save_edit
+from headlift.model.edit.checkpoint import save_edit
+from headlift.model.edit.model import EditModel
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
-from headlift.preprocess.sight import FIVE_POINTS
 from headlift.pretrained.clip import Clip
 from headlift.pretrained.facer import FaceParsing
+from headlift.stages.preprocess.detect.headnet import FIVE_POINTS
 from headlift_trainer.clock import border, phase
 from headlift_trainer.perceptual import PerceptualLoss
 from headlift_trainer.reconstruction import Batch, ReconstructionTask

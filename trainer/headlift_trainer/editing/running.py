@@ -20,12 +20,12 @@ import torch
 from headlift import __version__
 from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.checkpoint import Provenance
-from headlift.model.edit import EditModel, named_edit_config
-from headlift.model.edit_checkpoint import EditWeights, load_edit_weights, save_edit
-from headlift.model.map_words import MapWords
+from headlift.model.edit.checkpoint import EditWeights, load_edit_weights, save_edit
+from headlift.model.edit.map_words import MapWords
+from headlift.model.edit.model import EditModel, named_edit_config
+from headlift.model.edit.style import StyleModel, feature_width
 from headlift.model.mini.headnet import HeadNet
 from headlift.model.perchead.model import PercHead
-from headlift.model.style import StyleModel, feature_width
 from headlift_trainer.editing.clip_task import ClipTask, fit_traits
 from headlift_trainer.editing.complexion import fit_complexion, require_targets
 from headlift_trainer.editing.data import EditHeads, pack_sets

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headlift.model.style import Vocabulary
+from headlift.model.edit.style import Vocabulary
 from headlift_trainer.synthetic.captions import caption, color_word
 
 Record = Mapping[str, Any]

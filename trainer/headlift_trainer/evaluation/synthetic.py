@@ -21,9 +21,9 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.perchead.model import PercHead
+from headlift.model.refine.settings import RefineSettings
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
-from headlift.refine.settings import RefineSettings
 from headlift.stages.clock import PlainClock
 from headlift.stages.reconstruct import Reconstruct, Reconstruction
 from headlift_trainer.evaluation.baselines import Baselines

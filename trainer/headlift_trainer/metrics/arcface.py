@@ -22,7 +22,7 @@ EMBEDDING = 512
 # Where the trained crops have the eye at the left of the picture, the one at the right, nose tip and mouth corners.
 ALIGNED_112 = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 # The window of a portrait crop (0..1: left, top, right, bottom) that lands a frontal face near ``ALIGNED_112``: the
-# crop's eyes lie at 0.419 and 0.581 across and 0.454 down (``headlift.preprocess.crop.EYES_IN_CROP``), the network's
+# crop's eyes lie at 0.419 and 0.581 across and 0.454 down (``EYES_IN_CROP`` of preprocessing), the network's
 # 35.2 of 112 pixels apart at 0.461 down.
 PORTRAIT_WINDOW = (0.244, 0.217, 0.757, 0.731)
 _STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from headlift.codec import bounding_box, message_from_camera
-from headlift.edit.stage import EditOrder
 from headlift.errors import InvalidInputError
 from headlift.gateway.context import StopToken
 from headlift.gateway.edits.embedding import Embedder, blended
@@ -29,6 +28,7 @@ from headlift.gateway.pipeline import Reconstruction, from_cache
 from headlift.gateway.timing import Stopwatch, count_stages
 from headlift.model.cameras import orbit_camera
 from headlift.model.types import Cameras, Gaussians
+from headlift.stages.edit import EditOrder
 from headlift.store.heads import GAUSSIANS_CODEC
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import edit_pb2, head_pb2

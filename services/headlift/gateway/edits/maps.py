@@ -11,7 +11,7 @@ from PIL import Image
 
 from headlift.errors import InvalidInputError
 from headlift.gateway.validation import check_enum
-from headlift.preprocess.interfaces import CLASSES
+from headlift.stages.preprocess.interfaces import CLASSES
 from headlift.v1 import edit_pb2 as pb
 
 U8 = npt.NDArray[np.uint8]

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from headlift.edit.stage import Segmentation
 from headlift.gateway.edits.stage import EditStage
 from headlift.model.types import Portrait
-from headlift.preprocess.crop import face_in_frame
-from headlift.preprocess.interfaces import Parser
+from headlift.stages.edit import Segmentation
+from headlift.stages.preprocess.geometry.crop import face_in_frame
+from headlift.stages.preprocess.interfaces import Parser
 
 Segment = Callable[[EditStage, Portrait], Segmentation]
 _BELIEVED = 0.3  # share of the person below which a parser is not asked what of the person it is

@@ -1,4 +1,4 @@
-"""What the editing network must be able to do; ``headlift.edit.stage.Edit`` can."""
+"""What the editing network must be able to do; ``headlift.stages.edit.Edit`` can."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from headlift.edit.stage import EditOrder, Segmentation
 from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.stages.edit import EditOrder, Segmentation
 
 
 class EditStage(Protocol):

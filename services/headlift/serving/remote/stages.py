@@ -15,13 +15,13 @@ from headlift.gateway.portraits import Seen
 from headlift.gateway.reconstruct import Reconstructor
 from headlift.gateway.timing import Stopwatch
 from headlift.model.types import Cameras, Portrait
-from headlift.preprocess import PreprocessOptions
-from headlift.preprocess.service import request_message
 from headlift.render.messages import message_from_look
 from headlift.render.pictures import Look
 from headlift.render.service import NOT_HELD
 from headlift.serving.answers import Answer, StageAnswers
 from headlift.serving.remote.calls import Request, Response, StageCall
+from headlift.stages.preprocess import PreprocessOptions
+from headlift.stages.preprocess.service import request_message
 from headlift.v1 import (
     decode_service_pb2,
     encode_service_pb2,

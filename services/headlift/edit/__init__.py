@@ -1,1 +1,0 @@
-"""Edit: map, words and pictures to heads, and what changed to the head that was there before."""

@@ -1,0 +1,6 @@
+"""Refine: a few gradient steps of the Gaussians against the input picture."""
+
+from headlift.model.refine.settings import RefineSettings
+from headlift.model.refine.stage import Neighborhood, Refine, RefineResult
+
+__all__ = ["Neighborhood", "Refine", "RefineResult", "RefineSettings"]

@@ -1,0 +1,89 @@
+"""A preprocess stage from settings: which pieces there are, which are used, and what results are kept under."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from headlift.errors import IncompatibleWeightsError, MissingWeightsError
+from headlift.model.sizes import HeadModel
+from headlift.pretrained.matting import load_matting
+from headlift.stages.preprocess.detect.haar import HaarFaceDetector
+from headlift.stages.preprocess.detect.headnet import HeadSight, sight_of
+from headlift.stages.preprocess.detect.learned import HeadNetRefiner, HeadNetSearch, LearnedFaceDetector
+from headlift.stages.preprocess.interfaces import FaceDetector, Matter
+from headlift.stages.preprocess.matte.grabcut import GrabCutMatter
+from headlift.stages.preprocess.matte.headnet import HeadNetMatter
+from headlift.stages.preprocess.read.decode import PictureLimits
+from headlift.stages.preprocess.stage import Preprocess
+
+_CLASSICAL, _LEARNED = "classical-2", "learned-2"  # raised when the same pieces begin to answer differently
+
+
+@dataclass(frozen=True)
+class BuiltPreprocess:
+    """A stage and its name."""
+
+    stage: Preprocess
+    fingerprint: str  # everything that its results depend on besides picture and options
+
+
+def build_preprocess(
+    model: HeadModel,
+    device: torch.device,
+    *,
+    digest: str,
+    mode: str = "auto",
+    size: int = 512,
+    limits: PictureLimits | None = None,
+    matting_weights: Path | None = None,
+) -> BuiltPreprocess:
+    """The stage that the settings ask for.
+
+    Args:
+        model: Its HeadNet is what learned preprocessing uses.
+        device: Where the model is.
+        digest: Hash of the model's weights.
+        mode: `classical`, `learned`, or `auto`: learned where the model has a trained HeadNet.
+        size: Side of the crop, pixels.
+        limits: What a picture may cost.
+        matting_weights: A TorchScript file of MODNet or Robust Video Matting, in HeadNet's and GrabCut's place.
+
+    Raises:
+        WeightsError: A file cannot be loaded, or ``mode`` is `learned` and the model has no trained HeadNet.
+    """
+    sight = None if mode == "classical" else sight_of(model, device)
+    if mode == "learned" and sight is None:
+        raise IncompatibleWeightsError(
+            f"The network {model.config.name!r} has no trained HeadNet, which preprocess=learned needs; "
+            "use auto or classical, or another checkpoint."
+        )
+    matter: Matter = GrabCutMatter() if sight is None else HeadNetMatter(sight)
+    if matting_weights is not None:
+        matter = load_matting(matting_weights)
+    stage = Preprocess(_detector(sight), matter, size=size, limits=limits)
+    parts = [
+        _CLASSICAL if sight is None else f"{_LEARNED} headnet={digest}",
+        f"size={size}",
+    ]
+    parts += [f"matting={_sha256(matting_weights)}"] if matting_weights is not None else []
+    return BuiltPreprocess(stage, " ".join(parts))
+
+
+def _detector(sight: HeadSight | None) -> FaceDetector:
+    if sight is None:
+        return HaarFaceDetector()
+    refiner = HeadNetRefiner(sight)
+    return LearnedFaceDetector(HaarFaceDetector(), refiner, HeadNetSearch(refiner))
+
+
+def _sha256(file: Path) -> str:
+    """The hash of a file that was loaded just now."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingWeightsError(f"{file.name} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,1 @@
+"""Finding heads in a picture."""

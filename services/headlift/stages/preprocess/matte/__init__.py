@@ -1,0 +1,1 @@
+"""Cutting a person out of a picture."""

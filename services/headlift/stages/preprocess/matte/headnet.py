@@ -1,0 +1,109 @@
+"""A learned matter for heads: HeadNet says roughly what belongs to the person, the picture's colours say exactly where.
+
+HeadNet's matte is coarse (96 pixels across the crop) but right about what is hair and what is the wall behind it;
+GrabCut is exact but has to be told. So the one's sure pixels are the other's seeds, and the border between them gets
+the soft edge of ``matte``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from headlift.stages.preprocess.detect.headnet import ACCEPT, SIDE, HeadSight
+from headlift.stages.preprocess.geometry.crop import crop_from_face
+from headlift.stages.preprocess.geometry.resample import compose, invert, scale_of, warp
+from headlift.stages.preprocess.interfaces import Face, HeadMaps
+from headlift.stages.preprocess.matte.grabcut import GrabCutMatter, Prior, key_plain_ground, prior_of, soften
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+_SURE, _SURELY_NOT = 0.9, 0.1  # HeadNet's opacities beyond which a pixel is a seed
+_DOUBT_M = 0.008  # m; so near to HeadNet's border nothing is a seed
+_WINDOW_M = 0.40  # m across the portrait crop
+_CROP_SIDE = SIDE // 2  # pixels of HeadNet's matte
+
+
+@dataclass(frozen=True)
+class HeadNetMatter:
+    """HeadNet's matte made exact by GrabCut. Thread safe and deterministic, as ``GrabCutMatter`` is."""
+
+    sight: HeadSight
+    classical: GrabCutMatter = field(default_factory=GrabCutMatter)
+    working_side: int = 256  # pixels of the longer side while cutting
+    rounds: int = 2
+
+    def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
+        """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
+        if maps is None:
+            frame = crop_from_face(Face(face_box, 1.0), 1)
+            (found,) = self.sight.look(rgb, [frame])
+            if found.score < ACCEPT:  # it does not see this head; what it says of hair and wall is worth nothing
+                return self.classical.matte(rgb, face_box)
+            maps = HeadMaps(frame, found.alpha)
+        height, width = rgb.shape[:2]
+        scale = min(1.0, self.working_side / max(height, width))
+        size = max(8, round(width * scale)), max(8, round(height * scale))
+        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        onto_crop = np.diag([len(maps.alpha)] * 2) @ compose(
+            maps.frame, np.diag([width / size[0], height / size[1], 1.0])[:2]
+        )
+        x0, y0, x1, y1 = (v * scale for v in face_box)
+        prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
+        rough = _on_picture(maps.alpha, onto_crop, size)
+        labels = _labelled(small, rough, _within(maps.alpha, onto_crop, size), prior, scale_of(onto_crop))
+        return soften(rgb, _solid(self._cut(small, labels), rough, prior))
+
+    def _cut(self, small: U8, labels: U8) -> Bool:
+        """Binary person on the working grid."""
+        cv2.setRNGSeed(0)
+        models = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's own layout of its colour models
+        cv2.grabCut(small, labels, (0, 0, 1, 1), *models, self.rounds, cv2.GC_INIT_WITH_MASK)
+        return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_)
+
+
+def _labelled(small: U8, rough: F32, within: Bool, prior: Prior, crop_scale: float) -> U8:
+    """GrabCut's seeds: what HeadNet and the shape of a person agree on, and what one says and the other allows.
+
+    Black clothes look to HeadNet like the black that mattes leave, so below the chin its *no* is not taken for one.
+    """
+    reach = max(1, round(_DOUBT_M / _WINDOW_M * _CROP_SIDE / crop_scale))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    person = within & (cv2.erode(rough, kernel) > _SURE)
+    ground = within & (cv2.dilate(rough, kernel) < _SURELY_NOT)
+    hinted = np.where(within, rough > 0.5, prior.likely)
+    labels = np.where(hinted, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    plain, other = key_plain_ground(small, prior.never & ~person)
+    labels[other & ~ground] = cv2.GC_PR_FGD
+    labels[(ground & ~prior.body) | prior.never | plain] = cv2.GC_BGD
+    labels[prior.surely & ground] = cv2.GC_PR_FGD
+    labels[person | (prior.surely & ~ground)] = cv2.GC_FGD
+    return labels
+
+
+def _on_picture(alpha: F32, onto_crop: F64, size: tuple[int, int]) -> F32:
+    """A crop's matte [h, h] on the picture; past the crop's border its last row and columns go on."""
+    return np.asarray(np.clip(warp(alpha, invert(onto_crop), size, replicate=True), 0.0, 1.0), np.float32)
+
+
+def _within(alpha: F32, onto_crop: F64, size: tuple[int, int]) -> Bool:
+    """Which pixels of the picture the crop covers."""
+    return np.asarray(warp(np.ones_like(alpha), invert(onto_crop), size) > 0.5)
+
+
+def _solid(person: Bool, rough: F32, prior: Prior) -> Bool:
+    """Without specks beside the person, and without holes that HeadNet does not see either."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.surely.astype(np.uint8)
+    _, parts = cv2.connectedComponents(opened, connectivity=4)
+    sizes = np.bincount(parts.ravel())
+    kept = np.isin(parts, np.flatnonzero(sizes > 0.1 * sizes[1:].max(initial=1))) & (opened > 0)
+    _, gaps = cv2.connectedComponents((~kept).astype(np.uint8), connectivity=4)
+    belief = np.bincount(gaps.ravel(), rough.ravel()) / np.maximum(np.bincount(gaps.ravel()), 1)
+    return np.asarray(kept | np.isin(gaps, np.flatnonzero(belief > 0.6)), np.bool_)

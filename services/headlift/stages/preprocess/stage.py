@@ -1,0 +1,207 @@
+"""The preprocess stage: bytes to a cropped, matted ``Portrait`` and a record of its quality.
+
+bytes -> picture -> faces -> crop -> matte of a wider window -> portrait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from headlift.errors import InvalidInputError, NoFaceError, SeveralFacesError
+from headlift.model.types import Portrait
+from headlift.stages.preprocess.detect.haar import HaarFaceDetector
+from headlift.stages.preprocess.geometry.crop import crop_from_face
+from headlift.stages.preprocess.geometry.resample import compose
+from headlift.stages.preprocess.interfaces import Face, FaceDetector, Matter
+from headlift.stages.preprocess.matte.cutout import Cutout
+from headlift.stages.preprocess.matte.grabcut import GrabCutMatter
+from headlift.stages.preprocess.quality import LEAST_FACE_PX, QualityReason, QualityReport, judge
+from headlift.stages.preprocess.read.decode import Picture, PictureLimits, decode_picture
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+class SeveralFaces(StrEnum):
+    """What to do with a picture of several people."""
+
+    LARGEST = "LARGEST"
+    REFUSE = "REFUSE"
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What a caller may choose for each picture."""
+
+    several_faces: SeveralFaces = SeveralFaces.LARGEST
+    face_index: int | None = None  # of the faces by falling size; overrides several_faces
+    use_alpha: bool = True  # take the picture's own alpha as the matte
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """A portrait and all that was learned on the way."""
+
+    portrait: Portrait
+    quality: QualityReport
+    faces: tuple[Face, ...]  # in upright source pixels, largest first
+    timings_ms: dict[str, float] = field(compare=False)
+
+
+class Preprocess:
+    """Turns pictures into portraits; safe to call from several threads, and deterministic.
+
+    Args:
+        detector: Finds faces.
+        matter: Separates the person from the background.
+        size: Side of the crop, pixels.
+        limits: What a picture may cost.
+
+    Raises:
+        ValueError: ``size`` is outside 64..2048.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector | None = None,
+        matter: Matter | None = None,
+        *,
+        size: int = 512,
+        limits: PictureLimits | None = None,
+    ) -> None:
+        if not 64 <= size <= 2048:
+            raise ValueError(f"size is {size}; a crop has 64 to 2048 pixels a side.")
+        self.detector = detector or HaarFaceDetector()
+        self.matter = matter or GrabCutMatter()
+        self.size = size
+        self.limits = limits or PictureLimits()
+
+    def __call__(self, data: bytes, options: PreprocessOptions | None = None) -> PreprocessResult:
+        """Bytes of a picture file to a portrait.
+
+        Raises:
+            UnreadablePictureError: Not a still picture of an accepted format.
+            PictureTooLargeError: Over a limit.
+            NoFaceError: No face, or none of at least 24 pixels.
+            SeveralFacesError: Several faces, and the options refuse that.
+            InvalidInputError: ``face_index`` names no face.
+        """
+        timings: dict[str, float] = {}
+        with _timed(timings, "decode"):
+            picture = decode_picture(data, self.limits)
+        return self._portray(picture, options or PreprocessOptions(), timings)
+
+    def from_array(
+        self, rgb: U8, alpha: U8 | None = None, options: PreprocessOptions | None = None
+    ) -> PreprocessResult:
+        """The same for a picture that is decoded already.
+
+        Args:
+            rgb: [H, W, 3] uint8 sRGB, upright.
+            alpha: [H, W] uint8.
+            options: As in a call.
+
+        Raises:
+            InvalidInputError: Wrong shape or type; otherwise as in a call.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < self.limits.min_side:
+            raise InvalidInputError(
+                f"rgb is {rgb.dtype} {rgb.shape}; uint8 [H, W, 3] of at least {self.limits.min_side} pixels is needed."
+            )
+        if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
+            raise InvalidInputError(f"alpha is {alpha.dtype} {alpha.shape}; uint8 {rgb.shape[:2]} is needed.")
+        picture = Picture(np.ascontiguousarray(rgb), alpha, "ARRAY", (rgb.shape[1], rgb.shape[0]))
+        return self._portray(picture, options or PreprocessOptions(), {})
+
+    def _portray(self, picture: Picture, options: PreprocessOptions, timings: dict[str, float]) -> PreprocessResult:
+        """Everything after decoding."""
+        sx, sy = picture.picture_from_source
+        alpha = picture.alpha if options.use_alpha else None
+        with _timed(timings, "detect"):
+            found = self.detector.detect(_on_grey(picture.rgb, alpha))
+            faces = sorted(found, key=lambda f: (-f.size * f.score, f.box))
+            face = _chosen(faces, options, (sx * sy) ** 0.5)
+        crop_from_picture = crop_from_face(face, self.size)
+        with _timed(timings, "matte"):
+            cutout = Cutout.of(picture.rgb, alpha, crop_from_picture, self.size, self.matter, face.maps)
+        decided = [QualityReason.SEVERAL_FACES] if len(faces) > 1 and options.face_index is None else []
+        decided += [QualityReason.ALPHA_NOT_A_MATTE] if cutout.alpha_was_no_matte else []
+        with _timed(timings, "crop"):
+            image, matte = cutout.at(crop_from_picture)
+        with _timed(timings, "judge"):
+            quality = judge(
+                picture.rgb,
+                face,
+                len(faces),
+                crop_from_picture,
+                matte[0].numpy(),
+                picture_from_source=(sx, sy),
+                decided=tuple(decided),
+                notes=picture.notes,
+            )
+        to_picture = np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]])
+        height, width = picture.rgb.shape[:2]
+        portrait = Portrait(
+            image,
+            matte,
+            torch.from_numpy(compose(crop_from_picture, to_picture)),
+            source_size=(round(width / sx), round(height / sy)),
+        )
+        return PreprocessResult(portrait, quality, tuple(f.scaled(1 / sx, 1 / sy) for f in faces), timings)
+
+
+def _chosen(faces: list[Face], options: PreprocessOptions, picture_scale: float) -> Face:
+    """The face to portray, of faces by falling weight.
+
+    Raises:
+        NoFaceError, SeveralFacesError, InvalidInputError: See ``Preprocess.__call__``.
+    """
+    if not faces:
+        raise NoFaceError("No face was found in the picture. Send one that shows a face from the front, well lit.")
+    if options.face_index is not None:
+        if not 0 <= options.face_index < len(faces):
+            raise InvalidInputError(
+                f"face_index is {options.face_index}; the picture has {len(faces)} faces, counted from 0.",
+                field="face_index",
+            )
+        face = faces[options.face_index]
+    elif len(faces) > 1 and options.several_faces is SeveralFaces.REFUSE:
+        raise SeveralFacesError(
+            f"The picture shows {len(faces)} faces and 1 was asked for. Crop it, or let the largest be taken.",
+            metadata={"face_count": str(len(faces))},
+        )
+    else:
+        face = faces[0]
+    if (pixels := face.size / picture_scale) < LEAST_FACE_PX:
+        raise NoFaceError(
+            f"The face is {pixels:.0f} pixels wide; at least {LEAST_FACE_PX:.0f} are needed. Send a larger picture."
+        )
+    return face
+
+
+def _on_grey(rgb: U8, alpha: U8 | None) -> U8:
+    """The picture over middle grey, because colours below transparent pixels can be anything."""
+    if alpha is None:
+        return rgb
+    shown = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255)  # 8 bits throughout: the picture may be large
+    return np.asarray(cv2.add(shown, cv2.merge([(255 - alpha) // 2] * 3)), np.uint8)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Record the wall time of a block, milliseconds."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = (time.perf_counter() - start) * 1e3
