@@ -80,6 +80,7 @@ def test_each_part_of_ray_is_known_to_one_file():
     source = Path(__file__).parents[2] / "services" / "headlift"
     knows = re.compile(r"^\s*(from|import) ray\b", re.MULTILINE)
     assert {f.name for f in source.rglob("*.py") if knows.search(f.read_text())} == {
+        "local_ray.py",
         "ray_app.py",
         "ray_data.py",
         "ray_metrics.py",

@@ -22,8 +22,8 @@ def test_the_backbones_features_reach_the_tokens(light_s_files, other_backbone):
     image, alpha = torch.rand(1, 3, 112, 112), torch.ones(1, 1, 112, 112)
     with torch.no_grad():
         one, two = (load_model(checkpoint, file).model.encode(image, alpha) for file in (backbone, other_backbone))
-    assert one.features.isfinite().all()
-    assert not torch.allclose(one.features, two.features)
+    assert one.tokens.isfinite().all()
+    assert not torch.allclose(one.tokens, two.tokens)
 
 
 def test_results_are_kept_under_the_hashes_of_both_files(light_s_files, other_backbone, tiny_checkpoint, tmp_path):

@@ -1,4 +1,4 @@
-"""Ray Serve: the application, and calls into it. ``ray_metrics`` and ``batch.ray_data`` know Ray too.
+"""Ray Serve: the application, and calls into it. ``local_ray``, ``ray_metrics`` and ``batch.ray_data`` know Ray too.
 
 A deployment is a StageReplica with some stages. Whoever holds the stores (the edge, see ``compose``) asks deployments
 by handles, never through Serve's proxy. Every application needs one ingress: the first stage is it, and is given the
