@@ -278,7 +278,6 @@ def test_past_the_photographs_border_nothing_is_said(anchors, free):
         apply_deformation(anchors[None], shifts_of(anchors, free, cut, source_mask=mask), free, VIEW)[0]
         for mask in (None, source_mask)
     ]
-    ]
     drawn_in, left = ((m - anchors)[side, 0].mean() for m in means)
     assert float(drawn_in) > 0.006
     assert abs(float(left)) < 0.002
