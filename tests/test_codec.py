@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from headlift import codec
 from headlift.errors import FormatError, InvalidCameraError
 from headlift.model.cameras import orbit_camera
-from headlift.model.types import Cameras, ImageTokens, Portrait
+from headlift.model.types import Cameras, ImageTokens, Observation, Portrait
 from headlift.v1 import camera_pb2, tensor_pb2
 
 ANGLE = st.floats(-180, 180)
@@ -102,8 +102,9 @@ def test_portraits_and_tokens_come_back_as_they_went():
         torch.rand(1, 5) > 0.5,
         torch.rand(1, 5, 2),
         camera=camera,
-        pose=torch.rand(1, 9),
-        warp=torch.rand(1, 2, 4, 4),
+        observation=Observation(
+            torch.rand(1, 7), torch.rand(1, 4, 8, 8), torch.rand(1, 6, 4, 4), torch.rand(1, 2, 4, 4)
+        ),
     )
     for sent, back in (
         (portrait, codec.portrait_from_message(codec.message_from_portrait(portrait))),
@@ -116,5 +117,18 @@ def test_portraits_and_tokens_come_back_as_they_went():
                 assert torch.equal(a.Ks, b.Ks)
             elif isinstance(a, torch.Tensor):
                 assert torch.equal(a, b)
+            elif isinstance(a, Observation):
+                for part in fields(a):
+                    assert torch.equal(getattr(a, part.name), getattr(b, part.name))
             else:
                 assert a == b
+
+
+def test_tokens_with_a_part_of_their_observation_are_refused_and_without_it_are_the_papers():
+    tokens = ImageTokens(torch.rand(1, 5, 8), torch.ones(1, 5, dtype=torch.bool), torch.rand(1, 5, 2))
+    message = codec.message_from_tokens(tokens)
+    assert codec.tokens_from_message(message).observation is None
+    message.code.CopyFrom(codec.message_from_tensor(torch.rand(1, 7)))
+    with pytest.raises(FormatError, match="code but no pixels") as caught:
+        codec.tokens_from_message(message)
+    assert caught.value.field == "tokens.pixels"

@@ -140,6 +140,13 @@ def bad(seen, tokens, made):
     shiftless = stage_pb2.ImageTokens()
     shiftless.CopyFrom(tokens)
     shiftless.warp.CopyFrom(tensor(1, 2, 0, 0))
+    partial = stage_pb2.ImageTokens()
+    partial.CopyFrom(tokens)
+    partial.ClearField("pixels")
+    blind = stage_pb2.ImageTokens()
+    blind.CopyFrom(tokens)
+    for name in ("code", "pixels", "parsing", "warp"):
+        blind.ClearField(name)
     encode, decode = encode_service_pb2.EncodeRequest, decode_service_pb2.DecodeRequest
     sharpen = sharpen_service_pb2.SharpenRequest
     return [
@@ -155,6 +162,8 @@ def bad(seen, tokens, made):
         ("decode", decode(tokens=tokens, refine_steps=1001), "BAD_FORMAT"),
         ("decode", decode(tokens=other), "BAD_FORMAT"),
         ("decode", decode(tokens=shiftless), "BAD_FORMAT"),
+        ("decode", decode(tokens=partial), "BAD_FORMAT"),
+        ("decode", decode(tokens=blind), "BAD_FORMAT"),
         ("render", rendering(made, gaussians=b""), "BAD_FORMAT"),
         ("render", rendering(made, gaussians=b"no head"), "BAD_FORMAT"),
         ("render", rendering(made, head_key="x" * 201), "BAD_FORMAT"),

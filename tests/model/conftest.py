@@ -1,21 +1,28 @@
-"""Small templates and models: 32 patches of 16 on a ball, and the "tiny" size."""
+"""Small templates and models: 32 patches of 16 on a ball, in the paper's form and in mini's."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
+from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig
+from headlift.model.perchead.encoder import Backbone
 from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
+from headlift.model.sizes import HeadModel, HeadModelConfig, build_model, named_config
 from headlift.model.template import Template
 
-MakeModel = Callable[..., PercHead]
+
+class FrozenNetwork:
+    """Stands for DINOv2-S: two layers whose features are those of each patch's mean colour."""
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        colors = F.avg_pool2d(images, 14).flatten(2).mT
+        directions = torch.randn(2, 3, 384, generator=torch.Generator().manual_seed(7))
+        return [colors @ d for d in directions]
 
 
 def ball_template(n: int = 512) -> Template:
@@ -35,29 +42,16 @@ def ball_template(n: int = 512) -> Template:
     )
 
 
-def randomise(model: PercHead, seed: int = 1) -> PercHead:
-    """Give every weight a value, those that start at zero too, and fill the head code."""
+def randomise(model: HeadModel, seed: int = 1) -> None:
+    """Give every weight a value, those that start at zero too, and fill the morphable head."""
     gen = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=gen) * (0.5 / max(p.shape[-1], 1) ** 0.5))
-        if model.decoder.head_code is not None:
-            head_code = model.decoder.head_code
-            for buffer in head_code.buffers():
+        if isinstance(model, MiniHead):
+            for buffer in model.morphable.buffers():
                 buffer.copy_(0.01 * torch.randn(buffer.shape, generator=gen))
-            head_code.mean_colors += 0.5
-    return model.eval()
-
-
-def paper_config() -> PercHeadConfig:
-    """The paper's form at the tiny size: no guidance, no code, no estimate of the camera."""
-    tiny = named_config("tiny")
-    encoder = replace(tiny.encoder, stem="patchify", sees_alpha=False, estimates_camera=False)
-    decoder = replace(
-        tiny.decoder, dim=32, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0,
-        code_doubt=0.0, hair_cover=False, hair_grain=0.0,
-    )  # fmt: skip
-    return replace(tiny, name="tiny_paper", encoder=encoder, decoder=decoder, sharpener=None)
+            model.morphable.mean_colors += 0.5
 
 
 @pytest.fixture
@@ -65,21 +59,60 @@ def template() -> Template:
     return ball_template()
 
 
-@pytest.fixture(params=["tiny", "tiny_paper"])
-def config(request: pytest.FixtureRequest) -> PercHeadConfig:
-    return paper_config() if request.param == "tiny_paper" else named_config("tiny")
+@pytest.fixture
+def backbone() -> Backbone:
+    return FrozenNetwork()
 
 
 @pytest.fixture
-def untrained(config: PercHeadConfig, template: Template) -> PercHead:
+def paper_config() -> PercHeadConfig:
+    """The paper's form at the size of ``tiny``."""
+    encoder = EncoderConfig(
+        image_size=56, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(2, 5), fusion_dim=32
+    )
+    decoder = DecoderConfig(dim=32, depth=2, num_heads=2, num_patches=32, gaussian_dim=2, s_init=0.4, s_max=0.08)
+    return PercHeadConfig("tiny_paper", 64, encoder, decoder, sharpener=None)
+
+
+@pytest.fixture
+def mini_config() -> MiniConfig:
+    config = named_config("tiny")
+    assert isinstance(config, MiniConfig)
+    return config
+
+
+@pytest.fixture
+def paper(paper_config: PercHeadConfig, template: Template, backbone: Backbone) -> PercHead:
+    """Untrained."""
     torch.manual_seed(0)
-    return PercHead(config, template).eval()
+    return PercHead(paper_config, template, backbone).eval()
 
 
 @pytest.fixture
-def model(untrained: PercHead) -> PercHead:
+def mini(mini_config: MiniConfig, template: Template) -> MiniHead:
+    """Untrained."""
+    torch.manual_seed(0)
+    return MiniHead(mini_config, template).eval()
+
+
+@pytest.fixture(params=["mini", "paper"])
+def config(request: pytest.FixtureRequest) -> HeadModelConfig:
+    """Of either kind; folders narrow it to theirs."""
+    found: HeadModelConfig = request.getfixturevalue(f"{request.param}_config")
+    return found
+
+
+@pytest.fixture
+def untrained(config: HeadModelConfig, template: Template, backbone: Backbone) -> HeadModel:
+    torch.manual_seed(0)
+    return build_model(config, template, backbone if isinstance(config, PercHeadConfig) else None).eval()
+
+
+@pytest.fixture
+def model(untrained: HeadModel) -> HeadModel:
     """Every weight random: as if trained."""
-    return randomise(untrained)
+    randomise(untrained)
+    return untrained
 
 
 @pytest.fixture

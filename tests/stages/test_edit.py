@@ -18,7 +18,7 @@ from headlift.model.edit.complexion import Complexion
 from headlift.model.edit.map_words import SIDE, MapWords
 from headlift.model.edit.model import EditConfig, EditModel
 from headlift.model.edit.style import StyleModel, Vocabulary
-from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig
+from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig, VitConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.types import Gaussians, Portrait
 from headlift.stages.edit import Edit, EditOrder, SmallClip, load_edit
@@ -221,13 +221,14 @@ def test_models_of_the_papers_sizes_take_their_looks_from_clips_file(
         {k: v.contiguous().clone() for k, v in open_clip.CLIP(**small).state_dict().items()},
         tmp_path / "clip.safetensors",
     )
+    geometry = VitConfig(image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, fusion_dim=32)
     size = EncoderConfig(
-        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, backbone=None, backbone_layers=(), fusion_dim=32
-    )  # fmt: skip
+        image_size=56, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(2,), fusion_dim=32
+    )
     decoder = DecoderConfig(dim=32, depth=2, num_heads=2, num_patches=32, gaussian_dim=8)
     base = PercHeadConfig("paper", 64, size, decoder, None)
     reconstruction = PercHead(base, editor[0].reconstruction.template)
-    model = EditModel(EditConfig("paper", base.name, size, "ViT-B-32"), reconstruction)
+    model = EditModel(EditConfig("paper", base.name, geometry, "ViT-B-32"), reconstruction)
     save_checkpoint(tmp_path / "base", reconstruction, Provenance())
     save_edit(tmp_path / "edit", model, None, Provenance())
     with pytest.raises(MissingWeightsError, match="HEADLIFT_CLIP_WEIGHTS"):

@@ -112,9 +112,8 @@ def test_hidden_hair_has_the_colour_of_the_visible_hair(
     reconstruct: Reconstruct, portrait: Portrait, head: tuple[Gaussians, Cameras]
 ) -> None:
     (tokens,) = reconstruct.encode([portrait])
-    assert tokens.pixels is not None
-    assert tokens.parsing is not None
-    seen, share = hair_color(tokens.pixels, tokens.parsing)
+    assert tokens.observation is not None
+    seen, share = hair_color(tokens.observation.pixels, tokens.observation.parsing)
     assert float(share) > 0.05
     back = rasterize(head[0], orbit_cameras([180.0], width=128, height=128)).rgb[0, :, 30:60, 50:78].flatten(1)
     assert float((back.median(1).values - seen[0]).abs().max()) < 0.15

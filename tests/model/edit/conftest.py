@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from headlift.model.edit.model import EditModel, named_edit_config
 from headlift.model.edit.style import StyleModel, Vocabulary, feature_width
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
 from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift.stages.edit import Edit, SmallClip
@@ -41,11 +42,11 @@ def randomised(module: torch.nn.Module, seed: int) -> None:
 @pytest.fixture(scope="session")
 def editor() -> tuple[EditModel, StyleModel]:
     torch.manual_seed(0)
-    reconstruction = PercHead(named_config("tiny"), ball())
+    base = named_config("tiny")
+    assert isinstance(base, MiniConfig)
+    reconstruction = MiniHead(base, ball())
     randomised(reconstruction, 1)
-    code, net = reconstruction.decoder.head_code, reconstruction.encoder.headnet
-    assert code is not None
-    assert net is not None
+    code, net = reconstruction.morphable, reconstruction.encoder.headnet
     for buffer in code.buffers():
         buffer.copy_(0.01 * torch.randn(buffer.shape))
     code.mean_colors += 0.5

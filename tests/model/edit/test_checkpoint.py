@@ -14,24 +14,24 @@ from headlift.model.edit.complexion import Complexion
 from headlift.model.edit.map_words import MapWords
 from headlift.model.edit.model import EditModel, named_edit_config
 from headlift.model.edit.style import StyleModel, Vocabulary, feature_width
-from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
 from headlift.model.template import Template
 
 WORDS = Vocabulary(("hair", "red"), (("crimson", "red"),), ("a",), (("hair color", "red", ("red hair",)),))
 
 
 @pytest.fixture
-def model(template: Template) -> EditModel:
+def model(template: Template, mini_config: MiniConfig) -> EditModel:
     torch.manual_seed(0)
-    return EditModel(named_edit_config("tiny"), PercHead(named_config("tiny"), template))
+    return EditModel(named_edit_config("tiny"), MiniHead(mini_config, template))
 
 
 @pytest.fixture
 def style(model: EditModel) -> StyleModel:
+    assert isinstance(model.reconstruction, MiniHead)
     headnet = model.reconstruction.config.encoder.headnet
     config = model.config.style
-    assert headnet is not None
     assert config is not None
     return StyleModel(config, WORDS, feature_width(headnet))
 
@@ -81,11 +81,13 @@ def test_equal_weights_are_equal_files(model: EditModel, style: StyleModel, tmp_
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_another_headnet_is_refused(model: EditModel, style: StyleModel, template: Template, tmp_path: Path) -> None:
+def test_another_headnet_is_refused(
+    model: EditModel, style: StyleModel, template: Template, mini_config: MiniConfig, tmp_path: Path
+) -> None:
     file = tmp_path / "edit.safetensors"
     save_edit(file, model, style, Provenance())
     torch.manual_seed(1)
-    other = PercHead(named_config("tiny"), template)
+    other = MiniHead(mini_config, template)
     with pytest.raises(IncompatibleWeightsError, match="HeadNet"):
         load_edit_weights(file, other)
     found = load_edit_weights(file, other, other_headnet=True)  # to be trained on
@@ -94,10 +96,10 @@ def test_another_headnet_is_refused(model: EditModel, style: StyleModel, templat
 
 
 def test_a_fine_tuned_decoder_travels_with_the_weights(
-    model: EditModel, style: StyleModel, template: Template, tmp_path: Path
+    model: EditModel, style: StyleModel, template: Template, mini_config: MiniConfig, tmp_path: Path
 ) -> None:
     file = tmp_path / "edit.safetensors"
-    other = PercHead(named_config("tiny"), template)
+    other = MiniHead(mini_config, template)
     other.load_state_dict(model.reconstruction.state_dict())
     with torch.no_grad():
         model.reconstruction.decoder.norm.weight.fill_(2.0)

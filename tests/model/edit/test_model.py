@@ -12,10 +12,10 @@ from torch import Tensor
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.edit.model import EDIT_CONFIGS, EditConfig, EditEncoder, EditModel, named_edit_config, one_hot
-from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.mini.model import MiniHead
+from headlift.model.perchead.config import VitConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
-from headlift.model.template import Template
 
 SIDE = 64
 
@@ -28,13 +28,10 @@ def randomised(module: torch.nn.Module, seed: int = 1) -> None:
 
 
 @pytest.fixture
-def reconstruction(template: Template) -> PercHead:
-    torch.manual_seed(0)
-    model = PercHead(named_config("tiny"), template).eval()
+def reconstruction(mini: MiniHead) -> MiniHead:
+    model = mini
     randomised(model)
-    code = model.decoder.head_code
-    assert code is not None
-    assert model.encoder.headnet is not None
+    code = model.morphable
     for buffer in code.buffers():
         buffer.copy_(0.01 * torch.randn(buffer.shape))
     code.mean_colors += 0.5
@@ -43,7 +40,7 @@ def reconstruction(template: Template) -> PercHead:
 
 
 @pytest.fixture
-def editor(reconstruction: PercHead) -> EditModel:
+def editor(reconstruction: MiniHead) -> EditModel:
     torch.manual_seed(3)
     model = EditModel(named_edit_config("tiny"), reconstruction).eval()
     randomised(model.encoder, 4)
@@ -92,22 +89,20 @@ def test_the_outline_of_a_painting_is_the_maps(editor: EditModel, labels: Tensor
 @torch.no_grad()
 def test_geometry_follows_the_map_and_no_look(editor: EditModel, labels: Tensor) -> None:
     cameras = orbit_cameras([0.0, 20.0], width=SIDE, height=SIDE)
-    rank = editor.reconstruction.config.decoder.geometry_rank
-    codes = [editor.encode(labels, looks(seed=s), cameras).code for s in (0, 1)]
-    assert codes[0] is not None
-    assert codes[1] is not None
-    assert torch.equal(codes[0][:, :rank], codes[1][:, :rank])
-    known = editor.geometry(labels, cameras)
-    assert known is not None
-    assert torch.equal(known.code, codes[0][:, :rank])
-    assert known.warp is not None
+    rank = named_config("tiny").geometry_rank  # type: ignore[union-attr]
+    shapes = [editor.encode(labels, looks(seed=s), cameras).observation for s in (0, 1)]
+    assert shapes[0] is not None
+    assert shapes[1] is not None
+    assert torch.equal(shapes[0].code[:, :rank], shapes[1].code[:, :rank])
+    fixed = editor.geometry(labels, cameras)
+    assert fixed is not None
+    assert torch.equal(fixed.code, shapes[0].code[:, :rank])
     wider = labels.clone()
     wider[:, :, 4:60] = 14
     moved = editor.geometry(wider, cameras)
     assert moved is not None
-    assert moved.warp is not None
-    assert not torch.allclose(known.code, moved.code)
-    assert not torch.allclose(known.warp, moved.warp)
+    assert not torch.allclose(fixed.code, moved.code)
+    assert not torch.allclose(fixed.deformation, moved.deformation)
 
 
 @torch.no_grad()
@@ -119,20 +114,10 @@ def test_maps_and_looks_become_whole_heads(editor: EditModel, labels: Tensor) ->
 
 
 @torch.no_grad()
-def test_the_papers_form_gives_tokens_straight_to_the_decoder(template: Template, labels: Tensor) -> None:
-    tiny = named_config("tiny")
-    decoder = replace(
-        tiny.decoder, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0,
-        silhouette_steps=0, warp_cells=0, hair_cover=False, hair_grain=0.0,
-    )  # fmt: skip
-    encoder = replace(tiny.encoder, headnet=None, headnet_layers=(), stem="patchify", sees_alpha=False,
-                      estimates_camera=False, thumbnail=0)  # fmt: skip
-    config = PercHeadConfig("tiny_paper", 64, encoder, decoder, None)
-    reconstruction = PercHead(config, template).eval()
+def test_the_papers_form_gives_tokens_straight_to_the_decoder(paper: PercHead, labels: Tensor) -> None:
+    reconstruction = paper
     randomised(reconstruction)
-    geometry = EncoderConfig(
-        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, backbone=None, backbone_layers=(), fusion_dim=32
-    )
+    geometry = VitConfig(image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, fusion_dim=32)
     model = EditModel(EditConfig("tiny_paper", "tiny_paper", geometry, "ViT-B-32", map_size=SIDE), reconstruction)
     randomised(model.encoder, 5)
     camera = orbit_cameras([0.0, 0.0], width=SIDE, height=SIDE)
@@ -145,7 +130,7 @@ def test_the_papers_form_gives_tokens_straight_to_the_decoder(template: Template
         model.encoder.paint(labels, looks(dim=512))
 
 
-def test_parts_that_do_not_fit_are_refused(reconstruction: PercHead, editor: EditModel, labels: Tensor) -> None:
+def test_parts_that_do_not_fit_are_refused(reconstruction: MiniHead, editor: EditModel, labels: Tensor) -> None:
     with pytest.raises(InvalidInputError, match="paint"):
         EditModel(EditConfig(), reconstruction)
     with pytest.raises(InvalidInputError, match="Looks are"):

@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 
 from headlift.model.checkpoint import load_checkpoint
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.stages.preprocess.detect.haar import HaarFaceDetector
 from headlift.stages.preprocess.detect.headnet import HeadSight, sight_of
 from headlift.stages.preprocess.geometry.crop import crop_from_face
@@ -47,14 +47,14 @@ def encode() -> Encode:
 
 
 @pytest.fixture(scope="session")
-def mini() -> PercHead:
+def mini() -> MiniHead:
     """The shipped network."""
     path = Path(str(resources.files("headlift") / "weights" / "mini.safetensors"))
     return load_checkpoint(path)[0].eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
-def sight(mini: PercHead) -> HeadSight:
+def sight(mini: MiniHead) -> HeadSight:
     """Its HeadNet."""
     found = sight_of(mini)
     assert found is not None

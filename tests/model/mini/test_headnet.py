@@ -10,7 +10,6 @@ import torch
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import HeadNet, load_headnet, save_headnet
-from headlift.model.mini.parsing_groups import ParsingGroup, group_probabilities, region_compatibility
 
 TINY = HeadNetConfig(32, 2, 2, 2.0, 12, 8, (8, 8, 16), 8)
 
@@ -89,12 +88,3 @@ def test_a_few_steps_find_a_bright_spot() -> None:
         off(16).backward()
         optimizer.step()
     assert float(off(64).detach()) < 0.5 * before
-
-
-def test_groups_keep_the_probability_and_every_region_may_show_something() -> None:
-    probabilities = torch.rand(2, 19, 4, 4).softmax(1)
-    torch.testing.assert_close(group_probabilities(probabilities).sum(1), torch.ones(2, 4, 4))
-    table = region_compatibility(torch.arange(8, dtype=torch.uint8))
-    assert table.shape == (8, len(ParsingGroup))
-    assert (table.amax(1) == 1).all()
-    assert (table[:, ParsingGroup.BACKGROUND] == 0).all()

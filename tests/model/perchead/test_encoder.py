@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from headlift.errors import MissingWeightsError
-from headlift.model.cameras import FRONTAL_POSE, orbit_cameras
 from headlift.model.perchead.config import EncoderConfig
 from headlift.model.perchead.encoder import ImageEncoder, foreground_patches, patch_centers, token_grid
 from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
 from headlift.model.types import ImageTokens
 
 Portraits = tuple[Tensor, Tensor]
@@ -78,24 +76,6 @@ def test_token_grid_puts_every_token_back_and_zeros_elsewhere() -> None:
     index, mask = torch.tensor([[1, 3], [2, 0]]), torch.tensor([[True, True], [True, False]])
     tokens = ImageTokens(torch.arange(1.0, 5).reshape(2, 2, 1), mask, patch_centers(index, 2))
     assert token_grid(tokens, 2).flatten(1).tolist() == [[0, 1, 0, 2], [0, 0, 3, 0]]
-
-
-def test_an_untrained_head_says_the_front_camera_and_the_mean_code(template: object, portraits: Portraits) -> None:
-    model = PercHead(named_config("tiny"), template).eval()  # type: ignore[arg-type]
-    tokens = model.encode(*portraits)
-    assert tokens.pose is not None
-    assert tokens.code is not None
-    assert tokens.camera is not None
-    torch.testing.assert_close(tokens.pose, torch.tensor([FRONTAL_POSE] * 2))
-    assert tokens.code.abs().max() == 0
-    torch.testing.assert_close(tokens.camera.viewmats, orbit_cameras([0, 0]).viewmats, atol=1e-5, rtol=0)
-    assert (tokens.camera.width, tokens.camera.height) == (64, 64)
-
-
-def test_a_given_camera_takes_the_place_of_the_estimate(model: PercHead, portraits: Portraits) -> None:
-    given = orbit_cameras([20, -20], width=64, height=64)
-    tokens = model.encode(*portraits, camera=given)
-    assert tokens.camera is given
 
 
 def test_frozen_features_reach_the_tokens_but_not_the_state_dict() -> None:

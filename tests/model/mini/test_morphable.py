@@ -5,14 +5,12 @@ import torch
 
 from headlift.errors import InvalidInputError
 from headlift.model.mini.morphable import MorphableHead
-from headlift.model.perchead.config import DecoderConfig
 
 
 @pytest.fixture
 def code() -> MorphableHead:
-    config = DecoderConfig(num_patches=8, geometry_rank=3, color_rank=4)
     generator = torch.Generator().manual_seed(0)
-    head = MorphableHead(config)
+    head = MorphableHead(3, 4, torch.zeros(8), 128)
     head.fill(
         torch.randn(128, 3, generator=generator),
         torch.randn(3, 128, 3, generator=generator),
@@ -23,7 +21,8 @@ def code() -> MorphableHead:
 
 
 def test_an_unfilled_code_is_grey_and_in_place() -> None:
-    offsets, colors = MorphableHead(DecoderConfig(num_patches=2, geometry_rank=1, color_rank=1))(torch.randn(2, 2))
+    head, code = MorphableHead(1, 1, torch.zeros(2), 32), torch.randn(2, 2)
+    offsets, colors = head.offsets(code), head.colors(code)
     assert float(offsets.abs().max()) == 0
     assert bool((colors == 0.5).all())
 
@@ -54,17 +53,17 @@ def test_a_basis_of_the_wrong_shape_is_refused_by_name(code: MorphableHead) -> N
 
 
 def test_how_far_hair_covers_follows_the_geometry_numbers_and_no_others() -> None:
-    config = DecoderConfig(
-        num_patches=2, geometry_rank=1, color_rank=1, guidance="projected", code_doubt=1.0, hair_cover=True
-    )
-    code = MorphableHead(config)
+    code = MorphableHead(1, 1, torch.zeros(2), 32)
     code.fill_hair(torch.tensor([0.5, 0.9]), torch.tensor([[0.25, 0.25]]))
-    cover = code.hair(torch.tensor([[0.0, 0.0], [1.0, 5.0], [-4.0, 0.0]]))
-    assert cover is not None
+    cover = code.hair_cover(torch.tensor([[0.0, 0.0], [1.0, 5.0], [-4.0, 0.0]]))
     assert torch.equal(cover, torch.tensor([[0.5, 0.9], [0.75, 1.0], [0.0, 0.0]]))
 
 
-def test_a_code_that_does_not_tell_of_hair_says_so(code: MorphableHead) -> None:
-    assert code.hair(torch.zeros(1, 7)) is None
-    with pytest.raises(InvalidInputError, match="hair_cover"):
-        code.fill_hair(torch.zeros(8), torch.zeros(3, 8))
+def test_until_filled_hair_covers_what_the_template_says_whatever_the_code() -> None:
+    code = MorphableHead(1, 1, torch.tensor([0.0, 1.0]), 32)
+    assert torch.equal(code.hair_cover(torch.randn(3, 2)), torch.tensor([[0.0, 1.0]] * 3))
+
+
+def test_hair_of_the_wrong_shape_is_refused_by_name(code: MorphableHead) -> None:
+    with pytest.raises(InvalidInputError, match="hair_basis"):
+        code.fill_hair(torch.zeros(8), torch.zeros(2, 8))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from headlift.model.cameras import orbit_camera, project
 from headlift.model.mini.parsing_groups import ParsingGroup
 from headlift.model.mini.projection import ProjectedImage, facing, recolor_trust, sample_maps, z_buffer
-from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
-from headlift.model.template import Template
-from headlift.model.types import HEAD_CENTER
+from headlift.model.types import HEAD_CENTER, Cameras
 
 
 def ball(n: int = 20000) -> torch.Tensor:
     gen = torch.Generator().manual_seed(0)
     return torch.nn.functional.normalize(torch.randn(1, n, 3, generator=gen), dim=-1) * 0.09 + torch.tensor(HEAD_CENTER)
+
+
+def view(picture: torch.Tensor, camera: Cameras, points: torch.Tensor) -> ProjectedImage:
+    """A picture that shows skin everywhere."""
+    parsing = torch.zeros(len(picture), len(ParsingGroup), 8, 8)
+    parsing[:, ParsingGroup.SKIN] = 1.0
+    return ProjectedImage(picture, camera, points, parsing)
+
+
+def anything(normals: torch.Tensor) -> torch.Tensor:
+    """Points that may show whatever there is."""
+    return torch.ones(len(normals), len(ParsingGroup))
 
 
 def test_projection_is_the_cameras_own_formula() -> None:
@@ -33,11 +40,11 @@ def test_projection_is_the_cameras_own_formula() -> None:
 def test_the_near_side_of_a_ball_is_seen_and_the_far_side_is_not() -> None:
     points, camera = ball(), orbit_camera(40, size=64)
     normals = torch.nn.functional.normalize(points[0] - torch.tensor(HEAD_CENTER), dim=-1)
-    sight = ProjectedImage(torch.ones(1, 4, 64, 64), camera, points).look(points, normals)
-    towards, seen = sight.facing[0, :, 0], sight.visible[0, :, 0]
+    sample = view(torch.ones(1, 4, 64, 64), camera, points).sample(points, normals, anything(normals))
+    towards, seen = sample.facing[0, :, 0], sample.visible[0, :, 0]
     assert (seen[towards > 0.7] > 0.9).float().mean() > 0.99
     assert (seen[towards < -0.3] < 0.1).float().mean() > 0.99
-    torch.testing.assert_close(facing(camera, points, normals), sight.facing)
+    torch.testing.assert_close(facing(camera, points, normals), sample.facing)
 
 
 def test_a_surface_that_slopes_away_does_not_hide_itself() -> None:
@@ -49,8 +56,8 @@ def test_a_surface_that_slopes_away_does_not_hide_itself() -> None:
         points = torch.stack([flat[:, 0] * angle.cos(), flat[:, 1], -flat[:, 0] * angle.sin()], -1)
         points = torch.cat([points, points - torch.tensor([0.0, 0, 0.06])])[None] + torch.tensor(HEAD_CENTER)
         normals = normal.expand(points.shape[1], 3)
-        viewer = ProjectedImage(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
-        before, behind = viewer.look(points, normals).visible[0, :, 0].chunk(2)
+        image = view(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
+        before, behind = image.sample(points, normals, anything(normals)).visible[0, :, 0].chunk(2)
         assert float(before.min()) > 0.99, tilt
         assert not behind[flat.abs().amax(1) < 0.04].any(), tilt
 
@@ -60,30 +67,30 @@ def test_a_point_fetches_the_colour_that_the_picture_has_at_its_projection() -> 
     picture[:, 0], picture[:, 3, :, :32], picture[:, 3, :, 32:] = 0.25, 0.5, 1.0
     points = torch.tensor([[[-0.05, 0.01, 0.09], [0.05, 0.01, 0.09]]])  # left and right half of the picture
     normals = torch.tensor([[0.0, 0, 1]]).expand(2, 3)
-    sight = ProjectedImage(picture, orbit_camera(0, size=64), points).look(points, normals)
-    torch.testing.assert_close(sight.color[0, :, 0], torch.tensor([0.5, 0.25]))  # alpha is divided out
-    torch.testing.assert_close(sight.alpha[0, :, 0], torch.tensor([0.5, 1.0]))
-    assert sight.weight[0, 0] == 0
-    assert float(sight.weight[0, 1]) == pytest.approx(1, abs=1e-3)
+    sample = view(picture, orbit_camera(0, size=64), points).sample(points, normals, anything(normals))
+    torch.testing.assert_close(sample.color[0, :, 0], torch.tensor([0.5, 0.25]))  # alpha is divided out
+    torch.testing.assert_close(sample.alpha[0, :, 0], torch.tensor([0.5, 1.0]))
+    assert sample.weight[0, 0] == 0
+    assert float(sample.weight[0, 1]) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_mirrored_sighting_is_the_sighting_of_the_mirrored_point() -> None:
+def test_the_mirrored_sample_is_the_sample_of_the_mirrored_point() -> None:
     points, picture = ball(300), torch.rand(1, 4, 64, 64)
     normals = torch.nn.functional.normalize(points[0], dim=-1)
-    viewer = ProjectedImage(picture, orbit_camera(25, size=64), points)
+    image = view(picture, orbit_camera(25, size=64), points)
     flip = torch.tensor([-1.0, 1, 1])
-    own, mirrored = viewer.look_twice(points * flip, normals * flip)
-    back, again = viewer.look_twice(points, normals)
+    own, mirrored = image.sample_mirrored(points * flip, normals * flip, anything(normals))
+    back, again = image.sample_mirrored(points, normals, anything(normals))
     torch.testing.assert_close(own.numbers, again.numbers)
     torch.testing.assert_close(mirrored.numbers, back.numbers)
 
 
 def test_points_outside_or_behind_are_not_visible_and_break_nothing() -> None:
     points = torch.tensor([[[5.0, 0, 0], [0, 0, 3.0], [0, 0, 0.0]]])
-    viewer = ProjectedImage(torch.ones(1, 4, 32, 32), orbit_camera(0, size=32), points)
-    sight = viewer.look(points, torch.tensor([[0.0, 0, 1]]).expand(3, 3))
-    assert sight.weight[0, :, 0].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
-    assert torch.isfinite(sight.numbers).all()
+    image = view(torch.ones(1, 4, 32, 32), orbit_camera(0, size=32), points)
+    sample = image.sample(points, torch.tensor([[0.0, 0, 1]]).expand(3, 3), torch.ones(3, 6))
+    assert sample.weight[0, :, 0].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
+    assert torch.isfinite(sample.numbers).all()
 
 
 def test_z_buffer_keeps_the_nearest_depth_and_spreads_it_by_one_cell() -> None:
@@ -100,48 +107,16 @@ def test_samples_are_pixel_values_at_pixel_centres() -> None:
     torch.testing.assert_close(sample_maps(maps, uv)[0], torch.stack([maps[0, :, 2, 0], maps[0, :, 0, 3]]))
 
 
-def test_seen_colours_come_from_the_picture_and_hidden_ones_do_not(template: Template) -> None:
-    tiny = named_config("tiny")
-    encoder = replace(tiny.encoder, headnet=None, headnet_layers=())  # an untrained one would doubt what it sees
-    # The code alone speaks for what is hidden.
-    config = replace(
-        tiny, encoder=encoder, decoder=replace(tiny.decoder, code_doubt=0.0, hair_cover=False, hair_grain=0.0)
-    )
-    model = PercHead(config, template).eval()
-    with torch.no_grad():
-        model.decoder.guidance.pixel_mlp.fc2.bias[3] = 20.0  # type: ignore[union-attr]  # the gate is wide open
-    red = torch.zeros(1, 3, 64, 64)
-    red[:, 0] = 1.0
-    head = model(red, torch.ones(1, 1, 64, 64))[0]
-    towards = facing(orbit_camera(0), template.anchors[None], template.normals)[0, :, 0]
-    torch.testing.assert_close(
-        head.colors[towards > 0.7], torch.tensor([1.0, 0, 0]).expand_as(head.colors[towards > 0.7]), atol=1e-3, rtol=0
-    )
-    torch.testing.assert_close(head.colors[towards < 0], torch.full_like(head.colors[towards < 0], 0.5))
-
-
-def test_a_mirrored_portrait_of_a_mirrored_camera_gives_mirrored_sightings() -> None:
+def test_a_mirrored_portrait_of_a_mirrored_camera_gives_mirrored_samples() -> None:
     points, picture = ball(500), torch.rand(1, 4, 64, 64)
     normals = torch.nn.functional.normalize(points[0], dim=-1)
     flip = torch.tensor([-1.0, 1, 1])
-    one = ProjectedImage(picture, orbit_camera(30, size=64), points).look(points, normals)
-    two = ProjectedImage(picture.flip(-1), orbit_camera(-30, size=64), points * flip).look(
-        points * flip, normals * flip
+    one = view(picture, orbit_camera(30, size=64), points).sample(points, normals, anything(normals))
+    two = view(picture.flip(-1), orbit_camera(-30, size=64), points * flip).sample(
+        points * flip, normals * flip, anything(normals)
     )
     torch.testing.assert_close(one.color, two.color, atol=1e-4, rtol=0)
     torch.testing.assert_close(one.facing, two.facing, atol=1e-5, rtol=0)
-
-
-def test_no_gradient_flows_into_the_places_of_the_sightings(template: Template) -> None:
-    tiny = named_config("tiny")
-    encoder = replace(tiny.encoder, headnet=None, headnet_layers=())  # whose global head is trained
-    model = PercHead(replace(tiny, encoder=encoder), template)
-    tokens = model.encode(torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
-    pose = tokens.pose
-    assert pose is not None
-    model.decode(replace(tokens))[0].colors.sum().backward(retain_graph=True)
-    (gradient,) = torch.autograd.grad(model.decode(tokens)[0].colors.sum(), pose, allow_unused=True)
-    assert gradient is None
 
 
 def test_a_picture_recolours_what_faces_it_and_may_show_what_it_shows() -> None:
@@ -158,3 +133,13 @@ def test_a_picture_recolours_what_faces_it_and_may_show_what_it_shows() -> None:
     between = trust[(towards > 0.45) & (towards < 0.55)]
     assert 0.3 < between.min() < between.max() < 0.7
     assert recolor_trust(skin, camera, points[0], normals, 1 - may_be_skin).max() == 0  # hair, say
+
+
+def test_a_pixel_counts_as_far_as_it_shows_what_the_point_can_be() -> None:
+    points, normals = torch.tensor([[[0.0, 0.01, 0.09]] * 2]), torch.tensor([[0.0, 0, 1]]).expand(2, 3)
+    image = view(torch.ones(1, 4, 64, 64), orbit_camera(0, size=64), points)
+    compatibility = torch.zeros(2, len(ParsingGroup))
+    compatibility[0, ParsingGroup.SKIN] = 0.5
+    sample = image.sample(points, normals, compatibility)
+    assert sample.fit[0, :, 0].tolist() == [0.5, 0.0]
+    assert sample.weight[0, :, 0].tolist() == pytest.approx([0.5, 0.0], abs=1e-3)
