@@ -108,9 +108,9 @@ struct Kernels {
   // writes the camera's twelve and four to camera_grads.
   void (*project_backward)(const HlScene& scene, const Lens& lens, const Picture& picture, const Moments& moments,
                            int64_t begin, int64_t end, const HlSceneGrads& out, double* camera_grads);
-  // Low and high band of row `y` of the unshuffled plane; `rows` is working memory.
-  void (*split_bands)(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y, float* rows,
-                      const Plane& out);
+  // Low and high band of pixels begin..end of row `y` of the unshuffled plane; `rows` is working memory.
+  void (*split_bands)(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y,
+                      int32_t begin, int32_t end, float* rows, const Plane& out);
   // The tiles at `places` (x + y * tiles a row), at most kConvBatch of them; `work` is working memory.
   void (*convolve)(const Convolution& job, const uint32_t* places, int count, float* work);
   // Row `y` of the plane that holds the residual, subtracted from the picture.

@@ -120,55 +120,59 @@ void convolve(const Convolution& job, const uint32_t* places, int count, float* 
 
 HL_INLINE int clamped(int i, int size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 
-// One row of a channel, blurred; `line` has room for width + 2 radius and 16 more.
-HL_INLINE void blur_row(const HlSharpener& net, const float* plane, int width, int height, int y, float* line, float* out) {
-  const int radius = net.radius;
-  for (int x = 0; x < width; x += 16) {
-    F sum = bc(0.0f);
+// Pixels begin..end of one row of a channel, blurred, to `out`, both arrays with room for 2 radius and 32 pixels more.
+HL_INLINE void blur_row(const HlSharpener& net, const float* plane, int width, int height, int y, int begin, int end,
+                        float* line, float* out) {
+  const int radius = net.radius, from = begin - radius < 0 ? 0 : begin - radius;
+  const int to = end + radius < width ? end + radius : width;
+  line += radius - begin;  // line[x] is column x
+  for (int x = from; x < to; x += 16) {
     if (x + 16 <= width) {
+      F sum = bc(0.0f);
       for (int k = -radius; k <= radius; ++k)
         sum = fma(bc(net.taps[k + radius]), load(plane + static_cast<int64_t>(clamped(y + k, height)) * width + x), sum);
-      store(line + radius + x, sum);
+      store(line + x, sum);
       continue;
     }
-    for (int i = x; i < width; ++i) {
-      float one = 0.0f;
+    for (int i = x; i < to; ++i) {
+      float sum = 0.0f;
       for (int k = -radius; k <= radius; ++k)
-        one += net.taps[k + radius] * plane[static_cast<int64_t>(clamped(y + k, height)) * width + i];
-      line[radius + i] = one;
+        sum += net.taps[k + radius] * plane[static_cast<int64_t>(clamped(y + k, height)) * width + i];
+      line[i] = sum;
     }
   }
-  for (int i = 0; i < radius; ++i) line[i] = line[radius], line[radius + width + i] = line[radius + width - 1];
-  for (int x = 0; x < width; x += 16) {  // reads and writes up to 15 floats beyond
+  for (int x = begin - radius; x < 0; ++x) line[x] = line[0];
+  for (int x = width; x < end + radius; ++x) line[x] = line[width - 1];
+  for (int x = begin; x < end; x += 16) {  // reads and writes up to 15 floats beyond
     F sum = bc(0.0f);
-    for (int k = 0; k <= 2 * radius; ++k) sum = fma(bc(net.taps[k]), load(line + x + k), sum);
-    store(out + x, sum);
+    for (int k = -radius; k <= radius; ++k) sum = fma(bc(net.taps[k + radius]), load(line + x + k), sum);
+    store(out + x - begin, sum);
   }
 }
 
-void split_bands(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y, float* rows,
-                 const Plane& out) {
-  const int r = net.unshuffle, wide = width + 16;
+void split_bands(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y, int32_t begin,
+                 int32_t end, float* rows, const Plane& out) {
+  const int r = net.unshuffle, left = begin * r, right = end * r < width ? end * r : width;
   const int64_t plane = static_cast<int64_t>(width) * height;
-  float *line = rows, *low = rows + wide + 2 * net.radius;
-  float* to = at(out, 0, y);
+  float *line = rows, *low = rows + width + 2 * net.radius + 32;
+  float* to = at(out, begin, y);
   for (int c = 0; c < 3; ++c) {
     for (int j = 0; j < r; ++j) {
       const int from_y = clamped(y * r + j, height);
       const float* source = picture + plane * c + static_cast<int64_t>(from_y) * width;
-      blur_row(net, picture + plane * c, width, height, from_y, line, low);
+      blur_row(net, picture + plane * c, width, height, from_y, left, right, line, low);
       for (int i = 0; i < r; ++i) {
         const int channel = (c * r + j) * r + i, high = 3 * r * r;
-        for (int x = 0; x < out.width; ++x) {
+        for (int x = begin; x < end; ++x) {
           const int from_x = clamped(x * r + i, width);
-          float* pixel = to + static_cast<int64_t>(x) * out.channels + channel;
-          pixel[0] = low[from_x];
-          pixel[high] = source[from_x] - low[from_x];
+          float* pixel = to + static_cast<int64_t>(x - begin) * out.channels + channel;
+          pixel[0] = low[from_x - left];
+          pixel[high] = source[from_x] - low[from_x - left];
         }
       }
     }
   }
-  for (int x = 0; x < out.width; ++x)
+  for (int x = 0; x < end - begin; ++x)
     for (int c = 6 * r * r; c < out.channels; ++c) to[static_cast<int64_t>(x) * out.channels + c] = 0.0f;
 }
 
