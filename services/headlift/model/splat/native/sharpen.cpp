@@ -198,7 +198,7 @@ HlStatus sharpen(const Job& job, int threads) {
   }
   layers.push_back({last, *block, residual, nullptr, nullptr, false});
 
-  size_t floats = 2 * static_cast<size_t>(job.width + 2 * net.radius + 32);
+  size_t floats = static_cast<size_t>(1 + 3 * net.unshuffle) * static_cast<size_t>(job.width + 2 * net.radius + 64);
   for (const Convolution& layer : layers)
     floats = std::max(floats, static_cast<size_t>(36 * kConvBatch) * static_cast<size_t>(layer.net.inputs + layer.net.outputs));
   floats = (floats + 31) / 16 * 16;

@@ -32,7 +32,11 @@ HL_INLINE void transform_tile(const float* from, int64_t row, int pixel, float* 
   F columns[6][6];
   for (int x = 0; x < 6; ++x) {
     F d[6];
-    for (int y = 0; y < 6; ++y) d[y] = load(from + y * row + x * pixel);
+    for (int y = 0; y < 6; ++y) {
+      const float* at = from + y * row + x * pixel;
+      if (x >= 2) __builtin_prefetch(at + kConvTile * pixel);  // of the tile to the right
+      d[y] = load(at);
+    }
     transform_inputs(d, columns[x]);
   }
   for (int y = 0; y < 6; ++y) {
@@ -68,25 +72,29 @@ HL_INLINE void multiply(const float* in, int inputs, const float* weights, int o
     for (int v = 0; v < kVectors; ++v) store(out + t * outputs + 16 * v, sum[t][v]);
 }
 
-// Sixteen channels of one tile back in pixels; see Convolution.
-HL_INLINE void finish_tile(const Convolution& job, const float* from, int64_t point, int tile_x, int tile_y, int channel) {
-  F rows[6][4];
+// Sixteen channels of one tile back in pixels, `columns` by `rows` of them; `place` is where they begin in every plane.
+HL_INLINE void finish_tile(const Convolution& job, const float* from, int64_t point, int64_t place, int columns, int rows,
+                           int channel) {
+  F half[6][4];
   for (int x = 0; x < 6; ++x) {
     F m[6];
     for (int y = 0; y < 6; ++y) m[y] = load(from + (6 * y + x) * point);
-    transform_outputs(m, rows[x]);
+    transform_outputs(m, half[x]);
   }
   const F bias = load(job.net.bias + channel), zero = bc(0.0f);
-  for (int j = 0; j < kConvTile && tile_y + j < job.out.height; ++j) {
+  const int64_t row = static_cast<int64_t>(job.out.width + 2) * job.out.channels;
+  for (int j = 0; j < rows; ++j, place += row) {
     F m[6], out[4];
-    for (int x = 0; x < 6; ++x) m[x] = rows[x][j];
+    for (int x = 0; x < 6; ++x) m[x] = half[x][j];
     transform_outputs(m, out);
-    for (int i = 0; i < kConvTile && tile_x + i < job.out.width; ++i) {
+    for (int i = 0; i < kConvTile; ++i) {
+      if (i >= columns) break;
+      const int64_t at = place + i * job.out.channels;
       F value = out[i] + bias;
-      if (job.add) value = value + load(at(*job.add, tile_x + i, tile_y + j) + channel);
+      if (job.add) value = value + load(job.add->data + at);
       if (job.rectify) value = max(value, zero);
-      if (job.then) value = value + load(at(*job.then, tile_x + i, tile_y + j) + channel);
-      store(at(job.out, tile_x + i, tile_y + j) + channel, value);
+      if (job.then) value = value + load(job.then->data + at);
+      store(job.out.data + at, value);
     }
   }
 }
@@ -114,66 +122,80 @@ void convolve(const Convolution& job, const uint32_t* places, int count, float* 
   }
   for (int t = 0; t < count; ++t) {
     const int x = static_cast<int>(places[t]) % tiles_x * kConvTile, y = static_cast<int>(places[t]) / tiles_x * kConvTile;
-    for (int c = 0; c < outputs; c += 16) finish_tile(job, out + t * outputs + c, out_point, x, y, c);
+    const int columns = job.out.width - x < kConvTile ? job.out.width - x : kConvTile;
+    const int rows = job.out.height - y < kConvTile ? job.out.height - y : kConvTile;
+    const int64_t place = at(job.out, x, y) - job.out.data;
+    for (int c = 0; c < outputs; c += 16)
+      finish_tile(job, out + t * outputs + c, out_point, place + c, columns, rows, c);
   }
 }
 
 HL_INLINE int clamped(int i, int size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 
-// Pixels begin..end of one row of a channel, blurred, to `out`, both arrays with room for 2 radius and 32 pixels more.
+// Sums of kVectors * 16 neighbours over the taps, tap k at from(k).
+template <int kVectors, class From>
+HL_INLINE void blur_across(const HlSharpener& net, From&& from, float* to) {
+  F sum[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) sum[v] = bc(0.0f);
+  for (int k = -net.radius; k <= net.radius; ++k) {
+    const F tap = bc(net.taps[k + net.radius]);
+    const float* p = from(k);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = fma(tap, load(p + 16 * v), sum[v]);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) store(to + 16 * v, sum[v]);
+}
+
+// Pixels begin..end of one row of a channel, blurred, to `out`, both arrays with room for 2 radius and 64 pixels more.
 HL_INLINE void blur_row(const HlSharpener& net, const float* plane, int width, int height, int y, int begin, int end,
                         float* line, float* out) {
-  const int radius = net.radius, from = begin - radius < 0 ? 0 : begin - radius;
-  const int to = end + radius < width ? end + radius : width;
+  const int radius = net.radius, first = begin - radius < 0 ? 0 : begin - radius;
+  const int last = end + radius < width ? end + radius : width;
   line += radius - begin;  // line[x] is column x
-  for (int x = from; x < to; x += 16) {
-    if (x + 16 <= width) {
-      F sum = bc(0.0f);
-      for (int k = -radius; k <= radius; ++k)
-        sum = fma(bc(net.taps[k + radius]), load(plane + static_cast<int64_t>(clamped(y + k, height)) * width + x), sum);
-      store(line + x, sum);
-      continue;
-    }
-    for (int i = x; i < to; ++i) {
-      float sum = 0.0f;
-      for (int k = -radius; k <= radius; ++k)
-        sum += net.taps[k + radius] * plane[static_cast<int64_t>(clamped(y + k, height)) * width + i];
-      line[i] = sum;
-    }
+  int x = first;
+  const auto above = [&](int k) { return plane + static_cast<int64_t>(clamped(y + k, height)) * width + x; };
+  for (; x < last && x + 64 <= width; x += 64) blur_across<4>(net, above, line + x);
+  for (; x < last && x + 16 <= width; x += 16) blur_across<1>(net, above, line + x);
+  for (; x < last; ++x) {
+    float sum = 0.0f;
+    for (int k = -radius; k <= radius; ++k) sum += net.taps[k + radius] * *above(k);
+    line[x] = sum;
   }
-  for (int x = begin - radius; x < 0; ++x) line[x] = line[0];
-  for (int x = width; x < end + radius; ++x) line[x] = line[width - 1];
-  for (int x = begin; x < end; x += 16) {  // reads and writes up to 15 floats beyond
-    F sum = bc(0.0f);
-    for (int k = -radius; k <= radius; ++k) sum = fma(bc(net.taps[k + radius]), load(line + x + k), sum);
-    store(out + x - begin, sum);
-  }
+  for (x = begin - radius; x < 0; ++x) line[x] = line[0];
+  for (x = width; x < end + radius; ++x) line[x] = line[width - 1];
+  const auto beside = [&](int k) { return line + x + k; };
+  for (x = begin; x < end; x += 64) blur_across<4>(net, beside, out + x - begin);  // and up to 63 floats beyond
 }
 
 void split_bands(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y, int32_t begin,
                  int32_t end, float* rows, const Plane& out) {
-  const int r = net.unshuffle, left = begin * r, right = end * r < width ? end * r : width;
+  const int r = net.unshuffle, left = begin * r, right = end * r < width ? end * r : width, room = width + 2 * net.radius + 64;
   const int64_t plane = static_cast<int64_t>(width) * height;
-  float *line = rows, *low = rows + width + 2 * net.radius + 32;
-  float* to = at(out, begin, y);
-  for (int c = 0; c < 3; ++c) {
-    for (int j = 0; j < r; ++j) {
-      const int from_y = clamped(y * r + j, height);
-      const float* source = picture + plane * c + static_cast<int64_t>(from_y) * width;
-      blur_row(net, picture + plane * c, width, height, from_y, left, right, line, low);
+  const int folded = 3 * r, high = folded * r;
+  float* low = rows + room;
+  for (int k = 0; k < folded; ++k)
+    blur_row(net, picture + plane * (k / r), width, height, clamped(y * r + k % r, height), left, right, rows, low + k * room);
+  constexpr int kChunk = 16;  // pixels, whose channels stay in the nearest cache
+  for (int chunk = begin; chunk < end; chunk += kChunk) {
+    const int stop = end - chunk < kChunk ? end : chunk + kChunk;
+    float* pixels = at(out, chunk, y);
+    for (int k = 0; k < folded; ++k) {
+      const float* source = picture + plane * (k / r) + static_cast<int64_t>(clamped(y * r + k % r, height)) * width;
+      const float* blurred = low + k * room - left;
       for (int i = 0; i < r; ++i) {
-        const int channel = (c * r + j) * r + i, high = 3 * r * r;
-        for (int x = begin; x < end; ++x) {
-          const int from_x = clamped(x * r + i, width);
-          float* pixel = to + static_cast<int64_t>(x - begin) * out.channels + channel;
-          pixel[0] = low[from_x - left];
-          pixel[high] = source[from_x] - low[from_x - left];
+        float* to = pixels + k * r + i;
+        for (int x = chunk; x < stop; ++x, to += out.channels) {
+          const int from = clamped(x * r + i, width);
+          to[0] = blurred[from];
+          to[high] = source[from] - blurred[from];
         }
       }
     }
+    for (int c = 2 * high; c < out.channels; ++c)
+      for (int x = 0; x < stop - chunk; ++x) pixels[static_cast<int64_t>(x) * out.channels + c] = 0.0f;
   }
-  for (int x = 0; x < end - begin; ++x)
-    for (int c = 6 * r * r; c < out.channels; ++c) to[static_cast<int64_t>(x) * out.channels + c] = 0.0f;
 }
 
 void subtract(const HlSharpener& net, const Plane& residual, const float* picture, int32_t width, int32_t height, int32_t y,
