@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from headlift.model.config import SharpenerConfig
-from headlift.model.sharpener import Sharpener
+from headlift.model.perchead.config import SharpenerConfig
+from headlift.model.perchead.sharpener import Sharpener
 from headlift.model.splat.native import drawing_threads, instruction_sets
 from headlift.sharpen.native import NativeSharpener
 

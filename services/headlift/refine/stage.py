@@ -20,7 +20,7 @@ from torch import Tensor
 from headlift.errors import InvalidCameraError, InvalidGaussiansError, InvalidInputError
 from headlift.model.splat import drawing_threads, rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
-from headlift.refine.adam import Adam
+from headlift.model.adam import Adam
 from headlift.refine.change import Change
 from headlift.refine.objective import Roughness, picture_error
 from headlift.refine.settings import RefineSettings

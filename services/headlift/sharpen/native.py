@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headlift.model.sharpener import ConvBlock, Sharpener
+from headlift.model.perchead.sharpener import ConvBlock, Sharpener
 from headlift.model.splat.native import check_status, load_library, thread_count
 
 _LANES = 16  # channels are padded to whole vectors
