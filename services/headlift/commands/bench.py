@@ -72,7 +72,7 @@ def bench_portrait(
     import psutil
 
     from headlift.client import HeadliftClient, camera
-    from headlift.model.splat.bench import splat_forward_ms
+    from headlift.commands.bench_splat import splat_forward_ms
 
     begin = time.perf_counter()
     server = _start(scratch, network or {})
