@@ -1,7 +1,6 @@
 """The native sharpening network computes what torch's does."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -39,8 +38,8 @@ def sharpener(request: pytest.FixtureRequest) -> Sharpener:
 
 
 @pytest.fixture
-def noise() -> Iterator[torch.Generator]:
-    yield torch.Generator().manual_seed(11)
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(11)
 
 
 def expected(sharpener: Sharpener, pictures: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ def bench_portrait(
     Returns:
         reconstruct_ms (bytes to stored head over loopback, no refinement, nothing cached), refined_ms (the same with
         the default refinement), render_ms (cached 512x512 view with sharpening, JPEG, over loopback), ready_s (start
-        of the process to health SERVING), peak_rss_mb (of the server, over everything), splat_forward_ms (65,536 Gaussians
-        at 512x512 in this process, to compare machines and moments by).
+        of the process to health SERVING), peak_rss_mb (of the server, over everything), splat_forward_ms (65,536
+        Gaussians at 512x512 in this process, to compare machines and moments by).
     """
     import psutil
 

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidCameraError, InvalidGaussiansError, InvalidInputError
+from headlift.model.adam import Adam
 from headlift.model.splat import drawing_threads, rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
-from headlift.model.adam import Adam
 from headlift.refine.change import Change
 from headlift.refine.objective import Roughness, picture_error
 from headlift.refine.settings import RefineSettings

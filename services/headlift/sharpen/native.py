@@ -58,7 +58,7 @@ class NativeSharpener:
     """What ``Sharpener`` computes, clamped to 0..1. Thread-safe; the weights are copied once, here."""
 
     def __init__(self, network: Sharpener) -> None:
-        """BackendUnavailableError: the library is not built."""
+        """BackendUnavailableError: the library is not built here."""
         self._library = _declared(load_library())
         blocks = [b for b in network.blocks if isinstance(b, ConvBlock)]
         pairs = [conv for block in blocks for conv in (block.first, block.second)]

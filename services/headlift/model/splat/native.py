@@ -47,6 +47,7 @@ def drawing_threads(count: int) -> Iterator[None]:
 
 
 def thread_count() -> int:
+    """Threads that a call of the native library takes in this context."""
     return min(_threads.get() or torch.get_num_threads(), 256)
 
 
@@ -72,6 +73,7 @@ class _SceneGrads(Structure):
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
+    """The native library, built where it was not yet. BackendUnavailableError: it cannot be, or was for another system."""
     path = ensure_native()
     try:
         library = ctypes.CDLL(str(path))
@@ -114,6 +116,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def check_status(status: int) -> None:
+    """Raise what a status of the native library other than HL_OK (abi.h) stands for."""
     if status == _BAD_VALUES:
         raise InvalidGaussiansError(
             "The Gaussians hold values that cannot be drawn: not finite, scales below 0, or opacities outside 0..1."
