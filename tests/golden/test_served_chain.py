@@ -35,7 +35,7 @@ REFINE_STEPS = 6
 def processor() -> str:
     """What bits depend on: kernels are chosen by it."""
     names = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    best = native.instruction_sets()[-1] if native.is_built() else "reference"
+    best = native.instruction_sets()[-1] if native.unavailable_because() is None else "reference"
     parts = (names[0] if names else platform.processor(), f"torch {torch.__version__}", best)
     return ", ".join(parts)
 

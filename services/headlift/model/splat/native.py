@@ -73,7 +73,7 @@ class _SceneGrads(Structure):
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The native library, built where it was not yet. BackendUnavailableError: it cannot be, or was for another system."""
+    """The native library, built where it was not yet. BackendUnavailableError: it cannot be built or loaded here."""
     path = ensure_native()
     try:
         library = ctypes.CDLL(str(path))
