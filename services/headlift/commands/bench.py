@@ -66,11 +66,13 @@ def bench_portrait(
     Returns:
         reconstruct_ms (bytes to stored head over loopback, no refinement, nothing cached), refined_ms (the same with
         the default refinement), render_ms (cached 512x512 view with sharpening, JPEG, over loopback), ready_s (start
-        of the process to health SERVING), peak_rss_mb (of the server, over everything).
+        of the process to health SERVING), peak_rss_mb (of the server, over everything), splat_forward_ms (65,536
+        Gaussians at 512x512 in this process, to compare machines and moments by).
     """
     import psutil
 
     from headlift.client import HeadliftClient, camera
+    from headlift.commands.bench_splat import splat_forward_ms
 
     begin = time.perf_counter()
     server = _start(scratch, network or {})
@@ -84,6 +86,7 @@ def bench_portrait(
             head = client.create_head(picture, refine_steps=0)
             views = [camera(yaw_deg=float(i)) for i in range(4 * repeats)]
             render_ms = min(_timed_ms(lambda v=view: client.render(head, [v], format="jpeg")) for view in views)
+            splat_ms = splat_forward_ms()
         peak = psutil.Process(server.pid).memory_info()
         return {
             "reconstruct_ms": reconstruct_ms,
@@ -91,6 +94,7 @@ def bench_portrait(
             "render_ms": render_ms,
             "ready_s": ready_s,
             "peak_rss_mb": _peak_mb(server.pid, peak.rss),
+            "splat_forward_ms": splat_ms,
             "cpu_count": psutil.cpu_count(),
         }
     finally:

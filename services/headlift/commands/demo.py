@@ -95,12 +95,13 @@ def _run(
     say(args, "reconstructing")
     with times.timing("create"):
         head = client.create_head(picture, refine_steps=args.refine_steps)
+    say(args, "taking pictures")
+    with times.timing("views.png"):  # before all else: it is what people look at first
+        write_file(out / "views.png", _views(args, client, head, picture))
+    say(args, f"wrote {out / 'views.png'}; now files and the film")
     with times.timing("export"):
         for file, kind in _FILES.items():
             download(args, client, head, out / file, kind)
-    say(args, "rendering views")
-    with times.timing("views.png"):
-        write_file(out / "views.png", _views(args, client, head, picture))
     with times.timing("turntable.mp4"):
         write_turntable(args, client, head, out / "turntable.mp4", args.frames, 30, args.size)
     return head

@@ -57,9 +57,11 @@ def register(subparsers: Subparsers) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """``headlift serve``: until SIGINT or SIGTERM, then drain."""
+    from headlift.serving.memory import share_arenas
     from headlift.serving.runtimes import running
     from headlift.serving.telemetry import run_telemetry
 
+    share_arenas()
     settings = settings_of(args)
     if not settings.ray_address:
         settings = suited_here(args, settings)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from headlift.errors import FormatError
 from headlift.formats.axes import GLTF_FRAME, Frame, parse_frame
@@ -211,6 +210,8 @@ def _placed(cloud: Cloud, matrix: Matrix) -> Cloud:
         raise FormatError(
             "Rotations or transforms of nodes in the GLB are not finite; filter those Gaussians out first."
         )
+    from scipy.spatial.transform import Rotation  # here: servers start without scipy
+
     linear = matrix[:3, :3]
     with np.errstate(all="ignore"):  # what overflows here is refused, below or in to_gaussians
         scale = float(np.cbrt(np.linalg.det(linear)))

@@ -12,7 +12,6 @@ from headlift.errors import IncompatibleWeightsError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, checkpoint_config, load_checkpoint, weights_hash
 from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.sizes import HeadModel, HeadModelConfig
-from headlift.pretrained.dinov2 import load_dinov2, where_to_get
 
 _OPTION = "--backbone or HEADLIFT_BACKBONE_WEIGHTS"
 
@@ -49,6 +48,8 @@ def load_model(checkpoint: Path, backbone: Path | None = None, device: torch.dev
     digest = model_hash(checkpoint, backbone)
     frozen = None
     if backbone is not None and isinstance(config, PercHeadConfig):
+        from headlift.pretrained.dinov2 import load_dinov2  # here: timm takes seconds to import, and mini needs none
+
         frozen = load_dinov2(
             config.encoder.backbone,
             backbone,
@@ -86,6 +87,8 @@ def _checked(checkpoint: Path, backbone: Path | None) -> HeadModelConfig:
             f"{checkpoint.name} ({config.name}) reads no frozen backbone, and {backbone.name} is named as one; "
             f"leave out {_OPTION}, or name another checkpoint."
         )
+    if name is not None:
+        from headlift.pretrained.dinov2 import where_to_get
     if name is not None and backbone is None:
         raise MissingWeightsError(
             f"{checkpoint.name} ({config.name}) reads features of the frozen network {name}, and no file of it is "

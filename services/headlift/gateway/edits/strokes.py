@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from headlift.errors import InvalidInputError
 from headlift.gateway.edits.maps import LABEL_MAX, U8
@@ -78,6 +77,8 @@ def _mask(labels: U8, stroke: Stroke, check: Callable[[], None]) -> Mask:
     check()
     side = labels.shape[0]
     if stroke.shape == pb.STROKE_SHAPE_FILL:
+        from scipy import ndimage  # here: servers start without scipy
+
         x, y = (int(v) * side // UNIT for v in stroke.points[0])
         regions, _ = ndimage.label(labels == labels[y, x])
         return np.asarray(regions == regions[y, x])

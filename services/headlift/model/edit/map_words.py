@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 U8 = npt.NDArray[np.uint8]
@@ -172,6 +171,8 @@ def signed_distance(mask: Mask) -> F32:
     """Distance of every pixel to the outline of ``mask`` [H, H], positive inside, in sides of the picture, to REACH."""
     if mask.all() or not mask.any():
         return np.full(mask.shape, REACH if mask.any() else -REACH, np.float32)
+    from scipy import ndimage  # here: servers start without scipy
+
     inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
     # The outline runs between pixels, half a pixel from either's middle.
     signed = np.where(mask, inside - 0.5, 0.5 - outside) / len(mask)
@@ -216,6 +217,8 @@ def _fit(here: F32 | None, there: F32) -> F32:
 
 def _seen(field: F32, fit: F32, size: int) -> F32:
     """A field [S, S] as a map of ``size`` pixels sees it, distances in sides of the map."""
+    from scipy import ndimage
+
     places = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(places, places)
     columns, rows = (len(field) * (fit[i, 0] * x + fit[i, 1] * y + fit[i, 2]) - 0.5 for i in range(2))
@@ -225,6 +228,8 @@ def _seen(field: F32, fit: F32, size: int) -> F32:
 
 def _uncovered(labels: U8, gone: Mask, inside: Mask, behind: tuple[int, ...]) -> U8:
     """Where something is ``gone``: the nearest label of what may be ``behind`` it if ``inside``, else background."""
+    from scipy import ndimage
+
     known = np.isin(labels, behind) & ~gone
     if not known.any():
         return np.where(gone, np.uint8(_FACE), labels)

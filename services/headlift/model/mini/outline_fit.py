@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headlift.model.adam import Adam
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.layers import full_precision
 from headlift.model.mini.landmark_fit import HeadFit, moved_camera, pose_of
@@ -184,7 +185,7 @@ def _minimised(
 ) -> Tensor:
     """``start`` after steps of Adam down ``loss``, each number within ``bound`` of zero."""
     parameter = start.requires_grad_(True)
-    optimizer = torch.optim.Adam([parameter], lr=rate, betas=_BETAS)
+    optimizer = Adam([parameter], [rate], betas=_BETAS, eps=1e-8)
     for _ in range(steps):
         (parameter.grad,) = torch.autograd.grad(loss(parameter), parameter)
         optimizer.step()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidCameraError, InvalidGaussiansError, InvalidInputError
-from headlift.model.refine.adam import Adam
+from headlift.model.adam import Adam
 from headlift.model.refine.change import Change
 from headlift.model.refine.objective import Roughness, picture_error
 from headlift.model.refine.settings import RefineSettings

@@ -46,7 +46,8 @@ def drawing_threads(count: int) -> Iterator[None]:
         _threads.reset(token)
 
 
-def _thread_count() -> int:
+def thread_count() -> int:
+    """Threads that a call of the native library takes in this context."""
     return min(_threads.get() or torch.get_num_threads(), 256)
 
 
@@ -71,7 +72,8 @@ class _SceneGrads(Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
+    """The native library, built where it was not yet. BackendUnavailableError: it cannot be built or loaded here."""
     path = ensure_native()
     try:
         library = ctypes.CDLL(str(path))
@@ -97,7 +99,7 @@ def _library() -> ctypes.CDLL:
 def unavailable_because() -> str | None:
     """Why the native backend cannot draw on this machine; None where it can. Builds it where it has not been yet."""
     try:
-        _library()
+        load_library()
     except BackendUnavailableError as error:
         return error.message
     return None
@@ -105,7 +107,7 @@ def unavailable_because() -> str | None:
 
 def instruction_sets() -> tuple[str, ...]:
     """Names of the instruction sets that this build and processor have, the best one last."""
-    names = (_library().hl_splat_isa(isa) for isa in range(3))
+    names = (load_library().hl_splat_isa(isa) for isa in range(3))
     return tuple(name.decode() for name in names if name)
 
 
@@ -113,7 +115,8 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _check(status: int) -> None:
+def check_status(status: int) -> None:
+    """Raise what a status of the native library other than HL_OK (abi.h) stands for."""
     if status == _BAD_VALUES:
         raise InvalidGaussiansError(
             "The Gaussians hold values that cannot be drawn: not finite, scales below 0, or opacities outside 0..1."
@@ -136,7 +139,7 @@ class _Kept:
 
     def __init__(self, handle: c_void_p) -> None:
         self.handle = handle
-        self._release = _library().hl_splat_release
+        self._release = load_library().hl_splat_release
 
     def __del__(self) -> None:
         self._release(self.handle)
@@ -155,15 +158,15 @@ def _draw(
     views = tuple(torch.empty(c, channels, height, width) for channels in (3, 1, 1))
     cameras = _Cameras(c, viewmats.data_ptr(), Ks.data_ptr(), width, height)
     handle = c_void_p()
-    status = _library().hl_splat_forward(
+    status = load_library().hl_splat_forward(
         _scene(tensors[:5]),
         cameras,
         _Views(*map(_pointer, views)),
-        _thread_count(),
+        thread_count(),
         isa,
         handle if keep else None,
     )
-    _check(status)
+    check_status(status)
     return views, _Kept(handle) if keep else None
 
 
@@ -186,16 +189,16 @@ class _Rasterize(torch.autograd.Function):
         dense = [None if v is None else v.float().contiguous() for v in v_views]
         width, height = ctx.size
         cameras = _Cameras(tensors[5].shape[0], tensors[5].data_ptr(), tensors[6].data_ptr(), width, height)
-        status = _library().hl_splat_backward(
+        status = load_library().hl_splat_backward(
             ctx.kept.handle,
             _scene(tuple(tensors[:5])),
             cameras,
             _ViewGrads(*map(_pointer, dense), depth.data_ptr()),
             _SceneGrads(*map(_pointer, grads)),
-            _thread_count(),
+            thread_count(),
             ctx.isa,
         )
-        _check(status)
+        check_status(status)
         return (None, None, *grads)
 
 

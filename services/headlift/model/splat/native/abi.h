@@ -1,4 +1,5 @@
-// The C interface of the native rasteriser; headlift/model/splat/native.py mirrors it with ctypes.
+// The C interface of the native library: the rasteriser, which headlift/model/splat/native.py mirrors with ctypes, and
+// the sharpening network, which headlift/sharpen/native.py mirrors.
 // All arrays are dense float32, row major. Layouts: means [N,3] quats [N,4] scales [N,3] opacities [N] colors [N,3]
 // viewmats [C,4,4] Ks [C,3,3] rgb [C,3,H,W] alpha [C,1,H,W] depth [C,1,H,W].
 #pragma once
@@ -42,6 +43,27 @@ HL_EXPORT int32_t hl_splat_forward(const HlScene*, const HlCameras*, const HlVie
 HL_EXPORT int32_t hl_splat_backward(const void* kept, const HlScene*, const HlCameras*, const HlViewGrads*,
                                     const HlSceneGrads*, int32_t threads, int32_t isa);
 HL_EXPORT void hl_splat_release(void* kept);
+
+// One 3x3 convolution: channel counts are multiples of 16, `weights` [36, inputs, outputs] are transformed (see
+// sharpen.inl), `bias` has `outputs` numbers.
+struct HlConvolution {
+  int32_t inputs, outputs;
+  const float *weights, *bias;
+};
+
+// The network: 2 radius + 1 blur taps, then `count` convolutions: the first, pairs with a skip connection, the last.
+struct HlSharpener {
+  int32_t unshuffle, radius, count;
+  const float* taps;
+  const HlConvolution* convolutions;
+};
+
+// Working memory that is kept from call to call; one call may use it at a time.
+HL_EXPORT void* hl_sharpen_memory();
+HL_EXPORT void hl_sharpen_release(void* memory);
+// pictures [C,3,H,W] -> out [C,3,H,W], clamped to 0..1.
+HL_EXPORT int32_t hl_sharpen(const HlSharpener*, const float* pictures, float* out, int32_t count, int32_t width,
+                             int32_t height, void* memory, int32_t threads, int32_t isa);
 // Name of instruction set `isa` (0 is the portable one), or null where this processor or build has no such one.
 HL_EXPORT const char* hl_splat_isa(int32_t isa);
 }

@@ -1,4 +1,4 @@
-// The arithmetic of splatting for one instruction set: which one is decided by the compiler flags (see build.py).
+// The arithmetic of splatting and sharpening for one instruction set: which one is decided by the compiler flags (see build.py).
 #include "kernels.h"
 
 #include <cstring>
@@ -28,7 +28,9 @@ HL_INLINE float between(float x, float low, float high) { return x < low ? low :
 namespace headlift {
 #include "project.inl"
 #include "draw.inl"
+#include "sharpen.inl"
 
-const Kernels HL_KERNELS = {HL_KERNELS_NAME, project, draw, draw_backward, project_backward};
+const Kernels HL_KERNELS = {HL_KERNELS_NAME, project,     draw,     draw_backward, project_backward,
+                            split_bands,     convolve,    subtract};
 
 }  // namespace headlift

@@ -73,6 +73,28 @@ struct Moments {
   uint8_t* drawn;
 };
 
+// Activations of the sharpening network: [height + 2, width + 2, channels] with zeros around, the pointer at the corner.
+struct Plane {
+  float* data;
+  int32_t width, height, channels;
+};
+
+static inline float* at(const Plane& plane, int32_t x, int32_t y) {
+  return plane.data + (static_cast<int64_t>(y + 1) * (plane.width + 2) + x + 1) * plane.channels;
+}
+
+// What convolutions do besides: out = relu(convolution(in) + add) + then. Null where there is no such term; without
+// `rectify` just the convolution. `add` and `then` may be `out` itself.
+struct Convolution {
+  HlConvolution net;
+  Plane in, out;
+  const Plane *add, *then;
+  bool rectify;
+};
+
+constexpr int kConvTile = 4;    // outputs a side that are computed together
+constexpr int kConvBatch = 12;  // tiles a call
+
 struct Kernels {
   const char* name;
   // Projects Gaussians begin..end; writes splats and footprints (slots counted from `begin`) at their own index,
@@ -86,7 +108,18 @@ struct Kernels {
   // writes the camera's twelve and four to camera_grads.
   void (*project_backward)(const HlScene& scene, const Lens& lens, const Picture& picture, const Moments& moments,
                            int64_t begin, int64_t end, const HlSceneGrads& out, double* camera_grads);
+  // Low and high band of pixels begin..end of row `y` of the unshuffled plane; `rows` is working memory.
+  void (*split_bands)(const HlSharpener& net, const float* picture, int32_t width, int32_t height, int32_t y,
+                      int32_t begin, int32_t end, float* rows, const Plane& out);
+  // The tiles at `places` (x + y * tiles a row), at most kConvBatch of them; `work` is working memory.
+  void (*convolve)(const Convolution& job, const uint32_t* places, int count, float* work);
+  // Row `y` of the plane that holds the residual, subtracted from the picture.
+  void (*subtract)(const HlSharpener& net, const Plane& residual, const float* picture, int32_t width, int32_t height,
+                   int32_t y, float* out);
 };
+
+// The kernels of this instruction set (see abi.h), or null where this processor or build has no such one.
+const Kernels* kernels_of(int32_t isa);
 
 extern const Kernels kPortableKernels;
 #if defined(__x86_64__)

@@ -5,7 +5,6 @@
 #include "frame.h"
 
 namespace headlift {
-namespace {
 
 const Kernels* kernels_of(int32_t isa) {
 #if defined(__x86_64__)
@@ -17,6 +16,8 @@ const Kernels* kernels_of(int32_t isa) {
 #endif
   return isa <= 0 ? &kPortableKernels : nullptr;
 }
+
+namespace {
 
 constexpr int64_t kChunk = 1024;  // Gaussians
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from headlift.model.refine.adam import Adam
+from headlift.model.adam import Adam
 
 
 def test_it_steps_as_torch_does() -> None:
@@ -34,3 +34,16 @@ def test_what_has_no_gradient_stays() -> None:
     adam.clear()
     adam.step(1.0)
     assert torch.equal(parameter, torch.ones(3))
+
+
+def test_in_single_precision_it_steps_as_torch_does_to_the_last_bit() -> None:
+    start = torch.randn(46, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (start.clone().requires_grad_() for _ in range(2))
+    adam = Adam([ours], [0.3], betas=(0.8, 0.95), eps=1e-8)
+    oracle = torch.optim.Adam([theirs], lr=0.3, betas=(0.8, 0.95))
+    for _ in range(24):
+        for parameter in (ours, theirs):
+            parameter.grad = (parameter.detach() - 1) ** 3
+        adam.step()
+        oracle.step()
+        assert torch.equal(ours, theirs)

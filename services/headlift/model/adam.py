@@ -42,7 +42,7 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
+    def step(self, share: float = 1.0) -> None:
         """One step at ``share`` of the rates; parameters without a gradient stay."""
         self._steps += 1
         beta1, beta2 = self._betas
@@ -54,6 +54,8 @@ class Adam:
                 continue
             first.lerp_(parameter.grad, 1 - beta1)
             second.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-            lowest = self._eps + self._floor * float(second.mean().sqrt()) / correction2
+            lowest = self._eps
+            if self._floor:
+                lowest += self._floor * float(second.mean().sqrt()) / correction2
             spread = second.sqrt().div_(correction2).add_(lowest)
             parameter.addcdiv_(first, spread, value=-share * rate / correction1)
