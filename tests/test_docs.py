@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import json
 import re
 import shlex
@@ -70,6 +72,16 @@ def test_commands_in_the_text_name_real_options(path: Path, commands: argparse.A
                 command = deeper[word]
         known = {name for action in command._actions for name in action.option_strings}
         assert set(options) <= known, f"`{span}`: no option {set(options) - known}"
+
+
+def test_python_examples_import_what_exists() -> None:
+    blocks = [block for path in DOCUMENTS for kind, block in FENCE.findall(path.read_text()) if kind == "python"]
+    imports = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(node.module or "")
+        for name in node.names:
+            assert hasattr(module, name.name), f"{node.module} has no {name.name}"
 
 
 def test_examples_are_found() -> None:
