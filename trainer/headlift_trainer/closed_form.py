@@ -137,7 +137,7 @@ def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) 
     """Fill the model's landmark errors from the pictures that are like portraits; its HeadNet must be in place.
 
     Pictures as they are, of fits that preprocessing hands on: with crops that are off and occluders among them the fit
-    trusts landmarks too little (measured; see MODEL_CARD.md).
+    trusts landmarks too little (measured; see docs/history.md).
 
     Args:
         samples: n, at most; heads and views are taken evenly.
