@@ -11,24 +11,62 @@ Legend: n samples, f features, K code numbers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
+from headlift.model.mini.headnet import load_headnet
 from headlift.model.mini.landmark_fit import landmark_errors
 from headlift.model.perchead.model import PercHead
 from headlift.model.template import Region
-from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads
+from headlift_trainer.cameras import crop_cameras, project_to_crop
+from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads, input_weights
 from headlift_trainer.head_code import LinearCode, fit_linear_code
-from headlift_trainer.headnet.figures import project
-from headlift_trainer.step import HeadCodes, crop_cameras
+from headlift_trainer.recipes.mini import MiniConfig
 from headlift_trainer.synthetic.render.views import INPUT_VIEWS, RIG_DEG
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32
 _FRONT = 0  # view of the rig
+_LANDMARK_SAMPLES = 4096  # of HeadNet's errors: a dozen for each of their numbers
 _FACE_WEIGHT = 2.0  # of the face's shape against the hair's in the geometry code: hair moves by centimetres
+
+
+@dataclass(frozen=True)
+class HeadCodes:
+    """The linear codes that a model's head code was filled with."""
+
+    geometry: LinearCode
+    color: LinearCode
+
+
+def fit_closed_forms(config: MiniConfig, train: SyntheticHeads, headnet: Path) -> tuple[PercHead, dict[str, float]]:
+    """A fresh model, on the CPU, with everything that needs no gradients.
+
+    Args:
+        config: Of the run.
+        train: Training heads.
+        headnet: HeadNet's weights.
+
+    Returns:
+        The model, and how much of code and pose the first guess explains, 0..1.
+    """
+    torch.manual_seed(config.seed)
+    model = PercHead(config.model, train.template)
+    codes = fill_head_code(model, train)
+    if model.encoder.headnet is not None:
+        model.encoder.headnet.load_state_dict(load_headnet(headnet).state_dict())
+    if model.encoder.landmark_errors is not None:
+        fit_landmark_errors(model, train, samples=min(config.thumbnails, _LANDMARK_SAMPLES))
+    if model.encoder.thumbnail_head is None:
+        return model, {}
+    views = input_weights(train.pictures.shape[1])
+    explained = fit_thumbnail_head(model, codes, train, views, samples=config.thumbnails, seed=config.seed)
+    return model, {"explained": round(explained, 3)}
 
 
 def fill_head_code(model: PercHead, data: SyntheticHeads) -> HeadCodes:
@@ -105,7 +143,7 @@ def fit_thumbnail_head(
         thumbnail.append(torch.nn.functional.adaptive_avg_pool2d(batch.picture, head.side))
         gradient.append(head.gradients(batch.picture))
         answer_parts.append(true_answers(batch, codes))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(batch.picture.device.type, dtype=torch.bfloat16):
             sight = model.encoder.see(_resized(batch.picture[:, :3], model.config.encoder.image_size))
         summary.append(torch.zeros(len(batch.picture), 0) if sight is None else sight.summary.float())
     thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
@@ -152,9 +190,9 @@ def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) 
     found = []
     for part in tqdm(torch.split(every, _BATCH), desc="landmark errors", unit="batch"):
         batch = data.batch(part[:, 1], part[:, 0])
-        said, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
-        truth, _ = project(batch.means[:, net.landmark_rows].float(), batch.viewmats)
-        found.append(landmark_errors(said.landmarks, said.spread, truth))
+        output, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        truth = project_to_crop(batch.means[:, net.landmark_rows].float(), batch.viewmats)
+        found.append(landmark_errors(output.landmarks, output.spread, truth))
     errors.fill(torch.cat(found))
 
 
