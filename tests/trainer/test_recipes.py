@@ -6,7 +6,7 @@ import pytest
 
 from headlift.errors import InvalidInputError
 from headlift_trainer.commands import train as command
-from headlift_trainer.recipes import RECIPES, LossWeights, MiniConfig, RecipeConfig, mini
+from headlift_trainer.recipes import RECIPES, LossWeights, MiniRecipe, RecipeConfig, mini
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,7 +63,7 @@ def test_impossible_runs_are_refused():
 
 
 def test_our_own_recipe_is_still_there():
-    assert isinstance(mini(), MiniConfig)
+    assert isinstance(mini(), MiniRecipe)
 
 
 def test_the_shipped_run_is_complete_and_takes_as_long_as_it_is_given():

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import torch
 
-from headlift.errors import InvalidInputError
-from headlift.model.checkpoint import load_checkpoint
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.splat import rasterize
 from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.datasets.synthetic import Corpus, SyntheticHeads, augmented
@@ -27,10 +25,10 @@ from headlift_trainer.losses import token_loss
 from headlift_trainer.metrics import mask_iou, psnr
 from headlift_trainer.portraits import reconstruct
 from headlift_trainer.provenance import TrainingCost
-from headlift_trainer.recipes.mini import Augmentation, MiniConfig
+from headlift_trainer.recipes.mini import Augmentation, MiniRecipe
 from headlift_trainer.run_log import RunLog
 from headlift_trainer.synthetic.render.views import RIG_DEG
-from headlift_trainer.tasks.mini import MiniTask, save_checkpoint
+from headlift_trainer.tasks.mini import MiniTask, load_mini, save_checkpoint
 
 Figures = dict[str, dict[str, float]]  # kind of input ("clean", "wild"), figure
 INPUTS: Mapping[str, Augmentation] = {"clean": "none", "wild": "wild"}
@@ -58,7 +56,7 @@ def tables(results: Mapping[str, Figures]) -> list[Table]:
 
 
 def run_ablation(
-    runs: Mapping[str, MiniConfig],
+    runs: Mapping[str, MiniRecipe],
     start: Path,
     corpus: Corpus,
     out: Path,
@@ -91,14 +89,14 @@ def run_ablation(
     log = RunLog(out / "steps.json", plan)
     if not log.is_done("start"):
         with log.attempt("start") as step:
-            step.figures |= measured(load_checkpoint(start)[0], corpus.held_out, heads)
+            step.figures |= measured(load_mini(start), corpus.held_out, heads)
     for name, config in runs.items():
         if log.is_done(name):
             continue
         stage = config.stages[0]
         say(f"{name}: {stage.schedule.steps or 'any number of'} steps, {stage.schedule.minutes or 'any number of'} min")
         with log.attempt(name) as step:
-            model = load_checkpoint(start)[0].train().to(torch_device(config.device))
+            model = load_mini(start).train().to(torch_device(config.device))
             result = run(MiniTask(model, corpus, stage, name), stage.schedule, out / name, quiet=quiet)
             model.eval()
             cost = TrainingCost(result.minutes, result.steps, result.steps * stage.batch_size)
@@ -109,18 +107,13 @@ def run_ablation(
 
 
 @torch.no_grad()
-def measured(model: PercHead, data: SyntheticHeads, heads: int) -> Figures:
+def measured(model: MiniHead, data: SyntheticHeads, heads: int) -> Figures:
     """Figures of held-out heads from their front picture, by kind of input.
 
     Returns:
         For each of `INPUTS`: PSNR (dB) by group of views, mask IoU, and the token distance, of all rig views.
-
-    Raises:
-        InvalidInputError: The model has no HeadNet to take tokens from.
     """
     judge = model.encoder.headnet
-    if judge is None:
-        raise InvalidInputError(f"The model {model.config.name!r} has no HeadNet, whose tokens are compared.")
     every = torch.arange(len(RIG_DEG))[None]
     side = min(_TOKEN_SIDE, data.size // 16 * 16)
     sums: dict[str, dict[str, list[float]]] = {kind: {} for kind in INPUTS}

@@ -16,9 +16,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.perchead.config import PercHeadConfig
-from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
+from headlift.model.perchead.config import EncoderConfig
+from headlift.model.sizes import HeadModelConfig, build_model, named_config
 from headlift.model.splat.rasterize import available_backends
 from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2
 from headlift_trainer.collective import Collective, WorkerRank
@@ -135,7 +134,7 @@ def _task(what: BenchTask, device: torch.device) -> ReconstructionTask:
     config = named_config(what.model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = PercHead(config, builtin_template(), _random_backbone(config, device)).to(device).train()
+        model = build_model(config, builtin_template(), _random_backbone(config, device)).to(device).train()
         objective = PerceptualLoss({what.loss: (1.0, l1_loss() if what.loss == "l1" else _random_dino(device))})
     source = NoisePictures(config.portrait_size, what.target_size)
     return ReconstructionTask(
@@ -150,9 +149,9 @@ def _task(what: BenchTask, device: torch.device) -> ReconstructionTask:
     )
 
 
-def _random_backbone(config: PercHeadConfig, device: torch.device) -> Dinov2 | None:
+def _random_backbone(config: HeadModelConfig, device: torch.device) -> Dinov2 | None:
     encoder = config.encoder
-    if encoder.backbone is None:
+    if not isinstance(encoder, EncoderConfig):
         return None
     return _filled(Dinov2(ARCHITECTURES[encoder.backbone], encoder.backbone_layers, encoder.layer_convention), device)
 

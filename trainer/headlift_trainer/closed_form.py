@@ -21,12 +21,12 @@ from tqdm import tqdm
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
 from headlift.model.mini.headnet import load_headnet
 from headlift.model.mini.landmark_fit import landmark_errors
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.template import Region
 from headlift_trainer.cameras import crop_cameras, project_to_crop
 from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads, input_weights
 from headlift_trainer.head_code import LinearCode, fit_linear_code
-from headlift_trainer.recipes.mini import MiniConfig
+from headlift_trainer.recipes.mini import MiniRecipe
 from headlift_trainer.synthetic.render.views import INPUT_VIEWS, RIG_DEG
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
@@ -44,7 +44,7 @@ class HeadCodes:
     color: LinearCode
 
 
-def fit_closed_forms(config: MiniConfig, train: SyntheticHeads, headnet: Path) -> tuple[PercHead, dict[str, float]]:
+def fit_closed_forms(config: MiniRecipe, train: SyntheticHeads, headnet: Path) -> tuple[MiniHead, dict[str, float]]:
     """A fresh model, on the CPU, with everything that needs no gradients.
 
     Args:
@@ -56,33 +56,27 @@ def fit_closed_forms(config: MiniConfig, train: SyntheticHeads, headnet: Path) -
         The model, and how much of code and pose the first guess explains, 0..1.
     """
     torch.manual_seed(config.seed)
-    model = PercHead(config.model, train.template)
+    model = MiniHead(config.model, train.template)
     codes = fill_head_code(model, train)
-    if model.encoder.headnet is not None:
-        model.encoder.headnet.load_state_dict(load_headnet(headnet).state_dict())
-    if model.encoder.landmark_errors is not None:
-        fit_landmark_errors(model, train, samples=min(config.thumbnails, _LANDMARK_SAMPLES))
-    if model.encoder.thumbnail_head is None:
-        return model, {}
+    model.encoder.headnet.load_state_dict(load_headnet(headnet).state_dict())
+    fit_landmark_errors(model, train, samples=min(config.thumbnails, _LANDMARK_SAMPLES))
     views = input_weights(train.pictures.shape[1])
     explained = fit_thumbnail_head(model, codes, train, views, samples=config.thumbnails, seed=config.seed)
     return model, {"explained": round(explained, 3)}
 
 
-def fill_head_code(model: PercHead, data: SyntheticHeads) -> HeadCodes:
+def fill_head_code(model: MiniHead, data: SyntheticHeads) -> HeadCodes:
     """Fit the linear codes to the training heads and their mirror images, and put them into the model."""
-    config, mirror = model.config.decoder, data.template.mirror
+    config, mirror = model.config, data.template.mirror
     flip = MIRROR.to(data.means.dtype)
     weight = face_weight(data.template.regions)
     positions = torch.cat([data.means, data.means[:, mirror] * flip])
     geometry = fit_linear_code(positions, config.geometry_rank, weight=weight)
     color = fit_linear_code(torch.cat([data.colors, data.colors[:, mirror]]), config.color_rank)
     color = LinearCode(color.mean / 255, color.basis / 255)
-    model.set_head_code(geometry.mean - model.decoder.anchors, geometry.basis, color.mean, color.basis)
+    model.morphable.fill(geometry.mean - model.decoder.anchors, geometry.basis, color.mean, color.basis)
     codes = HeadCodes(geometry, color)
-    code = model.decoder.head_code
-    if code is not None and code.hair_mean is not None:
-        code.fill_hair(*fit_hair(codes.geometry, data))
+    model.morphable.fill_hair(*fit_hair(codes.geometry, data))
     return codes
 
 
@@ -113,7 +107,7 @@ def face_weight(regions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_thumbnail_head(
-    model: PercHead, codes: HeadCodes, data: SyntheticHeads, views: Tensor, *, samples: int, seed: int
+    model: MiniHead, codes: HeadCodes, data: SyntheticHeads, views: Tensor, *, samples: int, seed: int
 ) -> float:
     """Fill the model's thumbnail head from augmented samples.
 
@@ -121,7 +115,7 @@ def fit_thumbnail_head(
     seen: samples of people it has seen would flatter it, and the fits that start from it would trust it too much.
 
     Args:
-        model: Its encoder must have a thumbnail head.
+        model: Its HeadNet must be in place.
         views: Weight of each view as an input [V].
         samples: n.
         seed: Of the samples and of the random features.
@@ -130,8 +124,6 @@ def fit_thumbnail_head(
         Share of the variance of code and pose that the guess explains on what was held back.
     """
     head = model.encoder.thumbnail_head
-    if head is None:
-        raise ValueError(f"The model {model.config.name!r} has no thumbnail head; set encoder.thumbnail.")
     generator = torch.Generator().manual_seed(seed)
     thumbnail, gradient, answer_parts, summary = [], [], [], []
     learned, held_back = split(data)
@@ -144,8 +136,8 @@ def fit_thumbnail_head(
         gradient.append(head.gradients(batch.picture))
         answer_parts.append(true_answers(batch, codes))
         with torch.autocast(batch.picture.device.type, dtype=torch.bfloat16):
-            sight = model.encoder.see(_resized(batch.picture[:, :3], model.config.encoder.image_size))
-        summary.append(torch.zeros(len(batch.picture), 0) if sight is None else sight.summary.float())
+            features = model.encoder.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        summary.append(features.summary.float())
     thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
 
     flat = thumbnails.flatten(1)
@@ -159,19 +151,18 @@ def fit_thumbnail_head(
     head.expand.bias.normal_(generator=generator).mul_(0.5)
 
     reduced = head.reduce(flat)
-    features = torch.cat([reduced, head.expand(reduced).relu(), gradients, torch.cat(summary)], 1).double()
+    inputs = torch.cat([reduced, head.expand(reduced).relu(), gradients, torch.cat(summary)], 1).double()
     kept = _BATCH * first_held_back
-    weight, offset = _best_ridge(features[:kept], answer[:kept].double(), features[kept:], answer[kept:].double())
+    weight, offset = _best_ridge(inputs[:kept], answer[:kept].double(), inputs[kept:], answer[kept:].double())
     head.out.weight.copy_(weight.T)
     head.out.bias.copy_(offset)
-    error = features[kept:] @ weight + offset - answer[kept:]
-    if head.error is not None:
-        head.error.copy_(error.square().mean(0).sqrt())
+    error = inputs[kept:] @ weight + offset - answer[kept:]
+    head.error.copy_(error.square().mean(0).sqrt())
     return float(1 - error.square().mean() / (answer[kept:] - answer[kept:].mean(0)).square().mean())
 
 
 @torch.no_grad()
-def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) -> None:
+def fit_landmark_errors(model: MiniHead, data: SyntheticHeads, *, samples: int) -> None:
     """Fill the model's landmark errors from the pictures that are like portraits; its HeadNet must be in place.
 
     Pictures as they are, of fits that preprocessing hands on: with crops that are off and occluders among them the fit
@@ -181,8 +172,6 @@ def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) 
         samples: n, at most; heads and views are taken evenly.
     """
     net, errors = model.encoder.headnet, model.encoder.landmark_errors
-    if net is None or errors is None:
-        raise ValueError(f"The model {model.config.name!r} has no HeadNet; set encoder.headnet.")
     portraits = torch.tensor([_FRONT, *range(len(RIG_DEG), len(RIG_DEG) + INPUT_VIEWS)])
     portraits = portraits[portraits < data.pictures.shape[1]]
     every = torch.cartesian_prod(portraits, torch.arange(len(data)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import cameras_from_pose, pose_from_cameras
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.types import HEAD_CENTER, Cameras, Gaussians, ImageTokens, RenderedViews
 from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.datasets.synthetic import HeadBatch
@@ -20,14 +20,14 @@ from headlift_trainer.recipes.mini import DecoderStage
 from headlift_trainer.splatting import splat
 
 
-def forward_training_batch(model: PercHead, batch: HeadBatch, camera: Cameras | None) -> tuple[ImageTokens, Gaussians]:
+def forward_training_batch(model: MiniHead, batch: HeadBatch, camera: Cameras | None) -> tuple[ImageTokens, Gaussians]:
     """The training step's own way from pictures to heads: encoder and decoder, B heads together.
 
     `stages.reconstruct`, the served way, makes the same two calls; what it does beyond them (holes filled, monochrome
     pictures matched, refinement) has no weights to train, and is left out here.
     """
     tokens = model.encode(batch.picture[:, :3], batch.picture[:, 3:], camera)
-    return tokens, model.decoder(tokens)
+    return tokens, model.decode_batch(tokens)
 
 
 def noisy_cameras(viewmats: Tensor, size: int, noise: float, generator: torch.Generator) -> Cameras:
@@ -56,7 +56,7 @@ def turned(batch: HeadBatch, viewmats: Tensor) -> HeadBatch:
 
 
 def decoder_losses(
-    model: PercHead, batch: HeadBatch, camera: Cameras | None, stage: DecoderStage, generator: torch.Generator
+    model: MiniHead, batch: HeadBatch, camera: Cameras | None, stage: DecoderStage, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The parts of the loss, weighted; they add up to it.
 
@@ -79,7 +79,7 @@ def decoder_losses(
 
 
 def view_losses(
-    model: PercHead, heads: Gaussians, batch: HeadBatch, stage: DecoderStage, generator: torch.Generator
+    model: MiniHead, heads: Gaussians, batch: HeadBatch, stage: DecoderStage, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Mean picture loss of B heads against their further pictures, and how differently HeadNet sees them."""
     assert batch.target is not None
@@ -90,7 +90,7 @@ def view_losses(
     for views, target in zip(rendered, batch.target, strict=True):
         with torch.autocast(target.device.type, enabled=False):
             parts["pictures"] += pixel_losses(views, target, stage, generator)
-        if stage.perceptual_weight and model.encoder.headnet is not None:
+        if stage.perceptual_weight:
             difference = token_loss(model.encoder.headnet, views.rgb, target[:, :3], stage.perceptual_size)
             parts["perceptual"].append(stage.perceptual_weight * difference)
     return {name: torch.stack(values).mean() for name, values in parts.items() if values}

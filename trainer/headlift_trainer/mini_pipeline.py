@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from headlift.model.checkpoint import load_checkpoint
 from headlift.model.mini.headnet import HeadNet, load_headnet
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift_trainer.closed_form import fit_closed_forms
 from headlift_trainer.datasets.synthetic import Corpus
 from headlift_trainer.device import torch_device
@@ -32,7 +31,7 @@ from headlift_trainer.headnet.data import PackedHeads
 from headlift_trainer.headnet.landmarks import landmark_rows
 from headlift_trainer.loop import run
 from headlift_trainer.provenance import TrainingCost
-from headlift_trainer.recipes.mini import DecoderStage, HeadNetStage, MiniConfig, SharpenerStage
+from headlift_trainer.recipes.mini import DecoderStage, HeadNetStage, MiniRecipe, SharpenerStage
 from headlift_trainer.run_log import RunLog, Step
 from headlift_trainer.schedule import Schedule
 from headlift_trainer.synthetic.generate import APPEARANCES, generate
@@ -40,7 +39,7 @@ from headlift_trainer.synthetic.prepare import TargetMakers, prepare
 from headlift_trainer.synthetic.source.seeds import HELD_OUT, SEED_RANGES, SHARES, source_of, sources_in
 from headlift_trainer.tasks.headnet import HeadNetTask
 from headlift_trainer.tasks.interface import Task
-from headlift_trainer.tasks.mini import MiniTask, save_checkpoint
+from headlift_trainer.tasks.mini import MiniTask, load_mini, save_checkpoint
 from headlift_trainer.tasks.sharpener import SharpenerTask, StoredRenders, store_renders
 from headlift_trainer.template.build import builtin_template
 
@@ -76,7 +75,7 @@ class GracefulStop:
         self.requested = True
 
 
-def seeds_of(config: MiniConfig, sources: tuple[str, ...]) -> list[int]:
+def seeds_of(config: MiniRecipe, sources: tuple[str, ...]) -> list[int]:
     """The geometry seeds: all that are held out, and training heads shared out over the sources."""
     total = sum(SHARES[name] for name in sources)
     chosen = [seed for seed in sorted(HELD_OUT) if source_of(seed) in sources]
@@ -86,17 +85,16 @@ def seeds_of(config: MiniConfig, sources: tuple[str, ...]) -> list[int]:
     return chosen
 
 
-def limited_to(config: MiniConfig, heads: int) -> MiniConfig:
+def limited_to(config: MiniRecipe, heads: int) -> MiniRecipe:
     """The run of so many training heads: a code has no more numbers than a few heads and their mirror images."""
-    decoder = config.model.decoder
-    decoder = replace(
-        decoder,
-        geometry_rank=min(decoder.geometry_rank, 2 * heads - 1),
-        color_rank=min(decoder.color_rank, 2 * APPEARANCES * heads - 1),
+    model = replace(
+        config.model,
+        geometry_rank=min(config.model.geometry_rank, 2 * heads - 1),
+        color_rank=min(config.model.color_rank, 2 * APPEARANCES * heads - 1),
     )
     return replace(
         config,
-        model=replace(config.model, decoder=decoder),
+        model=model,
         thumbnails=min(config.thumbnails, max(_SAMPLES_LEAST, _SAMPLES_A_HEAD * heads)),
     )
 
@@ -117,7 +115,7 @@ class MiniPipeline:
     """
 
     def __init__(
-        self, config: MiniConfig, assets: Path | None, out: Path, say: Callable[[str], object],
+        self, config: MiniRecipe, assets: Path | None, out: Path, say: Callable[[str], object],
         stop: GracefulStop | None = None, *, workers: int = 1,
     ) -> None:  # fmt: skip
         self.assets, self.out, self._say, self._workers = assets, out, say, workers
@@ -217,7 +215,6 @@ class MiniPipeline:
     def _headnet(self, stage: HeadNetStage, start: Path | None, step: Step) -> None:
         """HeadNet at one size; ``start`` is the result of the size before."""
         config = self.config.model.encoder.headnet
-        assert config is not None
         rows = landmark_rows(builtin_template(), config.landmarks)
         train, held_out = (
             PackedHeads(self._shards, self._target_folder, seeds, rows, self.out / f"headnet_{name}.npy")
@@ -282,12 +279,11 @@ class MiniPipeline:
     def _stored(self) -> Path:
         return self.out / "renders.npz"
 
-    def _load(self, step: str) -> PercHead:
-        model = load_checkpoint(self.out / f"after_{step}.safetensors", expect=self.config.model)[0]
-        return model.to(self._device)
+    def _load(self, step: str) -> MiniHead:
+        return load_mini(self.out / f"after_{step}.safetensors", self.config.model).to(self._device)
 
     def _save(
-        self, model: PercHead, name: str, dtype: torch.dtype = torch.float32, figures: dict[str, float] | None = None
+        self, model: MiniHead, name: str, dtype: torch.dtype = torch.float32, figures: dict[str, float] | None = None
     ) -> None:
         counts = [step.figures for step in self.log]
         cost = TrainingCost(

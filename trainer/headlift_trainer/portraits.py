@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.stages.reconstruct import Reconstruct
 
@@ -15,6 +15,6 @@ def portrait_of(picture: Tensor, camera: Cameras | None = None) -> Portrait:
     return Portrait(picture[:3], picture[3:], torch.eye(2, 3, dtype=torch.float64), camera)
 
 
-def reconstruct(model: PercHead, picture: Tensor, camera: Cameras | None = None) -> Gaussians:
+def reconstruct(model: HeadModel, picture: Tensor, camera: Cameras | None = None) -> Gaussians:
     """The head of a rendered crop, as it is served without refinement."""
     return Reconstruct(model)(portrait_of(picture, camera)).gaussians

@@ -13,7 +13,7 @@ from torch import Tensor
 from headlift.errors import InvalidInputError
 from headlift.model.edit import EditConfig, EditModel
 from headlift.model.edit_checkpoint import load_edit_weights
-from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.perchead.config import EncoderConfig, PercHeadConfig, VitConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.types import Cameras
@@ -47,20 +47,13 @@ def embed(pictures: Tensor) -> Tensor:
 
 @pytest.fixture
 def task(shards: Path, reconstruction: PercHead) -> EditingTask:
-    tiny = named_config("tiny")
-    decoder = replace(
-        tiny.decoder, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0,
-        silhouette_steps=0, warp_cells=0, hair_cover=False, hair_grain=0.0,
-    )  # fmt: skip
-    encoder = replace(
-        tiny.encoder, headnet=None, headnet_layers=(), stem="patchify", sees_alpha=False, estimates_camera=False,
-        thumbnail=0,
-    )  # fmt: skip
+    decoder = replace(named_config("tiny").decoder, gaussian_dim=2, residual="paper")
+    encoder = EncoderConfig(
+        image_size=28, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(5,), fusion_dim=32
+    )
     torch.manual_seed(0)
     model = PercHead(PercHeadConfig("tiny_paper", 64, encoder, decoder, None), reconstruction.template)
-    geometry = EncoderConfig(
-        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, backbone=None, backbone_layers=(), fusion_dim=32
-    )
+    geometry = VitConfig(image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, fusion_dim=32)
     editor = EditModel(EditConfig("tiny_paper", "tiny_paper", geometry, "ViT-B-32", map_size=64), model)
     objective = load_perceptual({"l1": 1.0}, None, torch.device("cpu"))
     heads = SOURCE_OPENERS["generated"](shards)

@@ -12,7 +12,7 @@ from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.template import Region, builtin_template
+from headlift.model.template import Region
 from headlift.model.types import FOCAL
 from headlift_trainer.device import to_device
 from headlift_trainer.headnet.augment import IGNORED, backgrounds, training_sample
@@ -22,6 +22,7 @@ from headlift_trainer.headnet.landmarks import landmark_rows
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.tasks.headnet import HeadNetTask, contrast, headnet_losses
+from headlift_trainer.template.build import builtin_template
 
 SIZE, L = 64, 8
 TINY = HeadNetConfig(32, 2, 2, 2.0, L, 8, (8, 8, 16), 8)

@@ -13,9 +13,10 @@ import torch
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
+from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.headnet import HeadNet, save_headnet
 from headlift.model.mini.landmark_fit import LandmarkErrors
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift.model.types import FOCAL
@@ -32,7 +33,7 @@ from headlift_trainer.schedule import Schedule
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.synthetic.render.views import RIG_DEG
-from headlift_trainer.tasks.mini import MiniTask, save_checkpoint
+from headlift_trainer.tasks.mini import MiniTask, load_mini, save_checkpoint
 from headlift_trainer.tasks.sharpener import SharpenerTask, StoredRenders, store_renders
 
 SIZE, HELD, TRAINED = 48, (0, 80_000), tuple(range(80_100, 80_106))
@@ -40,7 +41,9 @@ QUICK = Schedule(
     steps=4, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01, ema_decay=0.995, precision="bf16", keep=1
 )
 PICTURES = DecoderStage("pictures", QUICK, batch_size=2, views=1, perceptual_weight=0.5)
-CONFIG = replace(mini(), name="toy", model=named_config("tiny"), stages=(PICTURES,), thumbnails=320, device="cpu")
+TINY = named_config("tiny")
+assert isinstance(TINY, MiniConfig)
+CONFIG = replace(mini(), name="toy", model=TINY, stages=(PICTURES,), thumbnails=320, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,6 @@ def start(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with closed forms."""
     folder = tmp_path_factory.mktemp("start")
     encoder = CONFIG.model.encoder
-    assert encoder.headnet is not None
     torch.manual_seed(1)
     rows = torch.arange(encoder.headnet.landmarks)
     save_headnet(folder / "headnet.safetensors", HeadNet(encoder.headnet, rows), {})
@@ -95,8 +97,8 @@ def start(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "start.safetensors"
 
 
-def opened(start: Path) -> PercHead:
-    return load_checkpoint(start, expect=CONFIG.model)[0].train()
+def opened(start: Path) -> MiniHead:
+    return load_mini(start, CONFIG.model).train()
 
 
 def test_a_checkpoint_says_where_its_heads_are_from(start: Path) -> None:
@@ -110,8 +112,6 @@ def test_closed_forms_learn_how_landmarks_err_together(start: Path, corpus: Corp
     """From every training picture that is like a portrait: here the front view and the two beside the rig."""
     model, data = opened(start).eval(), corpus.train
     net, learned = model.encoder.headnet, model.encoder.landmark_errors
-    assert net is not None
-    assert learned is not None
     side, found = model.config.encoder.image_size, []
     for view in (0, 8, 9):
         pictures = data.pictures[:, view, ..., :3].permute(0, 3, 1, 2).float() / 255
@@ -127,7 +127,7 @@ def test_closed_forms_learn_how_landmarks_err_together(start: Path, corpus: Corp
 
 
 def test_a_stage_goes_on_exactly_where_it_was_stopped(start: Path, corpus: Corpus, tmp_path: Path) -> None:
-    def trained(folder: str, steps: int) -> tuple[PercHead, float | None, int | None]:
+    def trained(folder: str, steps: int) -> tuple[MiniHead, float | None, int | None]:
         task = MiniTask(opened(start), corpus, PICTURES)
         found = run(task, replace(QUICK, steps=steps), tmp_path / folder, quiet=True)
         return task.model, found.loss, found.resumed_from
@@ -161,7 +161,7 @@ def test_a_stage_leaves_closed_forms_and_headnet_alone(start: Path, corpus: Corp
 
 
 def test_a_stage_lowers_the_loss(start: Path, corpus: Corpus, tmp_path: Path) -> None:
-    model = load_checkpoint(start)[0].train()
+    model = opened(start)
     task = MiniTask(model, corpus, PICTURES)
 
     def loss() -> float:
@@ -202,7 +202,7 @@ def test_the_guess_is_judged_by_heads_that_it_has_not_learned_from(corpus: Corpu
 
 
 def test_hair_that_comes_with_a_shape_is_foretold_from_the_shape(corpus: Corpus) -> None:
-    model = PercHead(CONFIG.model, corpus.train.template)
+    model = MiniHead(CONFIG.model, corpus.train.template)
     codes = fill_head_code(model, corpus.train)
     code = codes.geometry.project(corpus.train.means.float())
     wide = (code[:, :1] > 0).to(torch.uint8) * 255
@@ -274,7 +274,7 @@ def test_runs_of_the_ablation_share_a_start_and_make_tables(start: Path, corpus:
         assert set(figures) == set(INPUTS)
         for values in figures.values():
             assert {"input_psnr", "novel_psnr", "extreme_psnr", "iou", "tokens"} == set(values)
-    assert found["start"] == measured(load_checkpoint(start)[0], corpus.held_out, 2)
+    assert found["start"] == measured(load_mini(start), corpus.held_out, 2)
     assert found["start"]["clean"] != found["start"]["wild"]
     text = "".join(table.markdown() for table in tables(found))
     assert text.count("perceptual_wild") == len(INPUTS)

@@ -43,11 +43,7 @@ def paper_config() -> PercHeadConfig:
     encoder = EncoderConfig(
         image_size=SIZE, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(5, 11), fusion_dim=32
     )
-    decoder = replace(
-        tiny.decoder, guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0, hair_cover=False, hair_grain=0.0,
-        residual="paper",
-        silhouette_steps=0, warp_cells=0,
-    )  # fmt: skip
+    decoder = replace(tiny.decoder, residual="paper")
     return PercHeadConfig("toy", SIZE, encoder, decoder, tiny.sharpener)
 
 

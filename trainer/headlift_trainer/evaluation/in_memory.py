@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
 from headlift.stages.reconstruct import Reconstruct
@@ -22,7 +22,7 @@ _ASKED = {"self": (0,), "novel": (1, 2, 3, 4), "back": (5,)}
 
 
 @torch.no_grad()
-def evaluate(model: PercHead, held_out: SyntheticHeads, train: SyntheticHeads) -> dict[str, float]:
+def evaluate(model: HeadModel, held_out: SyntheticHeads, train: SyntheticHeads) -> dict[str, float]:
     """PSNR of held-out heads that are in memory already, from their front view, beside both baselines.
 
     Quick and without files: what a training run prints between its stages. ``SyntheticEvaluation`` measures the rest.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headlift.errors import InvalidInputError
-from headlift_trainer.recipes.mini import Augmentation, MiniConfig, mini, pictures
+from headlift_trainer.recipes.mini import Augmentation, MiniRecipe, mini, pictures
 
 AUGMENTATIONS: dict[str, Augmentation] = {"clean": "none", "wild": "wild"}
 
 
 def ablation(
     minutes: float | None = None, *, steps: int | None = None, seed: int = 0, device: str = "auto"
-) -> dict[str, MiniConfig]:
+) -> dict[str, MiniRecipe]:
     """Four runs that differ in the loss on pictures and in what is done to the input pictures, and in nothing else.
 
     Args:

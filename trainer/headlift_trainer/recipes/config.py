@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead.config import PercHeadConfig
+from headlift.model.sizes import HeadModelConfig
 from headlift_trainer.schedule import Schedule
 
 TaskName = Literal["reconstruction", "sharpening", "editing"]
@@ -41,7 +41,7 @@ class RecipeConfig:
 
     name: str
     task: TaskName
-    model: PercHeadConfig
+    model: HeadModelConfig
     mixture: tuple[tuple[str, float], ...]  # data set and share of the samples
     loss: LossWeights
     schedule: Schedule

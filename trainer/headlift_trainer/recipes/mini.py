@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead.config import PercHeadConfig
-from headlift.model.sizes import named_config
+from headlift.model.mini.config import MiniConfig
 from headlift_trainer.schedule import Schedule
 
 # What is done to input pictures: nothing; odd light, crops, mattes and blur; and, beside those, what photographs from
@@ -60,7 +59,7 @@ class SharpenerStage:
 
 
 @dataclass(frozen=True)
-class MiniConfig:
+class MiniRecipe:
     """A whole run, apart from where its files lie.
 
     Raises:
@@ -68,7 +67,7 @@ class MiniConfig:
     """
 
     name: str
-    model: PercHeadConfig
+    model: MiniConfig
     headnet: tuple[HeadNetStage, ...]
     stages: tuple[DecoderStage, ...]
     sharpener: SharpenerStage | None
@@ -85,7 +84,7 @@ class MiniConfig:
 
 def mini(
     *, heads: int = 1000, headnet_hours: float = 3.4, hours: float = 3.0, seed: int = 0, device: str = "auto"
-) -> MiniConfig:
+) -> MiniRecipe:
     """The shipped weights, whole. By default as long as those took, in all their sittings (MODEL_CARD.md).
 
     Args:
@@ -102,9 +101,9 @@ def mini(
         raise InvalidInputError(
             f"headnet_hours {headnet_hours:g} and hours {hours:g} ask for too little: give more than 0."
         )
-    return MiniConfig(
+    return MiniRecipe(
         name="mini",
-        model=named_config("mini"),
+        model=MiniConfig(),
         headnet=(
             # Small pictures first, where steps are cheap.
             HeadNetStage(128, 16, _headnet_schedule(0.45 * 60 * headnet_hours, 1e-3, seed)),

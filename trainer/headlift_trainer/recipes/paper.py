@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.sizes import named_config
 from headlift_trainer.recipes.config import LossWeights, RecipeConfig
 from headlift_trainer.schedule import Schedule
@@ -121,7 +120,7 @@ RECIPES: Mapping[str, Callable[[], RecipeConfig]] = {
 
 
 def _reconstruction(name: str, data: tuple[str, ...], loss: LossWeights, *, about: str) -> RecipeConfig:
-    model: PercHeadConfig = named_config("base")
+    model = named_config("base")
     return RecipeConfig(
         name, "reconstruction", model, _mixture(data), loss, _schedule(15, data), batch_size=_BATCH, about=about
     )

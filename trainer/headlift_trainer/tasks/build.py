@@ -14,7 +14,7 @@ from headlift.model.checkpoint import load_checkpoint
 from headlift.model.edit import EditModel, named_edit_config
 from headlift.model.perchead.config import EncoderConfig
 from headlift.model.perchead.encoder import Backbone
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel, build_model
 from headlift.pretrained.clip import load_clip
 from headlift.pretrained.dinov2 import load_dinov2
 from headlift.pretrained.facer import load_face_parsing
@@ -75,7 +75,7 @@ def build_task(config: RecipeConfig, paths: RunPaths, device: torch.device) -> R
     return reconstruction
 
 
-def _editing_networks(config: RecipeConfig, paths: RunPaths, model: PercHead) -> tuple[EditModel, Segmenter, Embedder]:
+def _editing_networks(config: RecipeConfig, paths: RunPaths, model: HeadModel) -> tuple[EditModel, Segmenter, Embedder]:
     """The paper's editing model, and FaRL and CLIP from the folder of networks."""
     editor_config = named_edit_config(config.editor)
     editor = EditModel(editor_config, model).to(model.device).train()
@@ -117,7 +117,7 @@ def open_sources(name: str, folder: Path) -> tuple[Source, Source]:
     return SOURCE_OPENERS[name](folder)
 
 
-def _model(config: RecipeConfig, paths: RunPaths, device: torch.device) -> PercHead:
+def _model(config: RecipeConfig, paths: RunPaths, device: torch.device) -> HeadModel:
     """A fresh model from the schedule's seed, or the checkpoint to start from."""
     backbone = None if config.task == "editing" else _backbone(config, paths, device)
     if paths.start is not None:
@@ -134,13 +134,13 @@ def _model(config: RecipeConfig, paths: RunPaths, device: torch.device) -> PercH
     template = builtin_template() if paths.flame is None else load_flame(paths.flame)
     with torch.random.fork_rng():
         torch.manual_seed(config.schedule.seed)
-        return PercHead(config.model, template, backbone).to(device).train()
+        return build_model(config.model, template, backbone).to(device).train()
 
 
 def _backbone(config: RecipeConfig, paths: RunPaths, device: torch.device) -> Backbone | None:
     """The frozen network that the model's encoder names, with a cache where inputs come again as they were."""
     encoder = config.model.encoder
-    if encoder.backbone is None:
+    if not isinstance(encoder, EncoderConfig):
         return None
     network = load_dinov2(
         encoder.backbone,

@@ -68,8 +68,7 @@ class EditingTask(ReconstructionTask):
         with torch.no_grad():
             labels, styles = self._segment(batch.pictures, first), self._embed(batch.pictures)
         tokens = self.editor.encoder(labels.to(self.model.device), styles.to(self.model.device))
-        heads: Gaussians = self.model.decoder(tokens)
-        return heads
+        return self.model.decode_batch(tokens)
 
     def release(self, folder: Path, steps: int, figures: Mapping[str, float]) -> None:
         """Write the editing weights with the decoder that was trained on: ``NAME.safetensors``."""

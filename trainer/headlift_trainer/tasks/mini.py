@@ -11,8 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from headlift.errors import IncompatibleWeightsError
+from headlift.model.checkpoint import load_checkpoint
 from headlift.model.checkpoint import save_checkpoint as write_checkpoint
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras
 from headlift_trainer.cameras import crop_cameras
@@ -21,7 +24,7 @@ from headlift_trainer.evaluation.in_memory import evaluate
 from headlift_trainer.mini_losses import decoder_losses, noisy_cameras
 from headlift_trainer.portraits import reconstruct
 from headlift_trainer.provenance import TrainingCost, provenance
-from headlift_trainer.recipes.mini import DecoderStage, MiniConfig
+from headlift_trainer.recipes.mini import DecoderStage, MiniRecipe
 from headlift_trainer.synthetic.source.seeds import source_of
 
 MiniBatch = tuple[HeadBatch, Cameras | None]  # and the cameras that the encoder is given; None: its own estimates
@@ -43,10 +46,9 @@ class MiniTask:
         run: Name of the run that the stage is of.
     """
 
-    def __init__(self, model: PercHead, corpus: Corpus, stage: DecoderStage, run: str = "mini") -> None:
+    def __init__(self, model: MiniHead, corpus: Corpus, stage: DecoderStage, run: str = "mini") -> None:
         for part in (model.encoder.headnet, model.encoder.thumbnail_head):
-            if part is not None:
-                part.requires_grad_(False)
+            part.requires_grad_(False)
         self.name = f"{run}_{stage.name}"
         self.model, self._corpus, self._stage = model, corpus, stage
         self._views = input_weights(corpus.train.pictures.shape[1])
@@ -92,8 +94,20 @@ class MiniTask:
         return {"held_out": torch.cat(rows, -2).clamp(0, 1).cpu()}
 
 
+def load_mini(path: Path, expect: MiniConfig | None = None) -> MiniHead:
+    """A `mini` of a checkpoint.
+
+    Raises:
+        IncompatibleWeightsError: The file holds another model.
+    """
+    model = load_checkpoint(path, expect=expect)[0]
+    if not isinstance(model, MiniHead):
+        raise IncompatibleWeightsError(f"{path.name} holds a {model.config.name!r} model; give one of mini's kind.")
+    return model
+
+
 def save_checkpoint(
-    model: PercHead, config: MiniConfig, path: Path, data: SyntheticHeads, cost: TrainingCost,
+    model: MiniHead, config: MiniRecipe, path: Path, data: SyntheticHeads, cost: TrainingCost,
     metrics: Mapping[str, float], *, dtype: torch.dtype = torch.float32,
 ) -> None:  # fmt: skip
     """Write a model with where it comes from."""

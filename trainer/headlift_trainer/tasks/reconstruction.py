@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from headlift.model.checkpoint import save_checkpoint
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.types import Cameras, Gaussians
 from headlift_trainer.datasets.interface import PictureSample
 from headlift_trainer.datasets.mixture import Source
@@ -70,7 +70,7 @@ class ReconstructionTask:
 
     def __init__(
         self,
-        model: PercHead,
+        model: HeadModel,
         source: Source,
         held_out: Source,
         objective: PerceptualLoss,
@@ -114,8 +114,7 @@ class ReconstructionTask:
 
     def decode(self, batch: Batch) -> Gaussians:
         """B heads together, as the decoder leaves them."""
-        heads: Gaussians = self.model.decoder(self.model.encode(batch.pictures[:, :3], batch.pictures[:, 3:]))
-        return heads
+        return self.model.decode_batch(self.model.encode(batch.pictures[:, :3], batch.pictures[:, 3:]))
 
     def render(self, batch: Batch) -> list[Tensor]:
         """Each head's target views as the model sees them, [C, 3, H, W] over black."""

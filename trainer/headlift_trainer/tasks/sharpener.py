@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
 from headlift.model.checkpoint import save_checkpoint
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
 from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.datasets.synthetic import SyntheticHeads, input_weights
@@ -131,7 +131,7 @@ class SharpenerTask:
         InvalidInputError: The model has no sharpener.
     """
 
-    def __init__(self, model: PercHead, renders: RenderSource, name: str, data: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: HeadModel, renders: RenderSource, name: str, data: tuple[str, ...] = ()) -> None:
         if model.sharpener is None:
             raise InvalidInputError(f"The model {model.config.name!r} has no sharpener to train.")
         self._model, self._sharpener, self._renders = model, model.sharpener, renders
@@ -190,7 +190,7 @@ class SharpenerTask:
 
 
 @torch.no_grad()
-def store_renders(model: PercHead, data: SyntheticHeads, path: Path, minutes: float, seed: int) -> None:
+def store_renders(model: HeadModel, data: SyntheticHeads, path: Path, minutes: float, seed: int) -> None:
     """Render training heads and keep them with the truth in `path` (.npz), whole or not at all.
 
     Ends after `minutes`, with at least two heads, or with more than a sharpener needs.
