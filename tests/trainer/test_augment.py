@@ -6,7 +6,7 @@ import torch
 from headlift.model.cameras import orbit_cameras, project
 from headlift.model.types import FOCAL
 from headlift_trainer import augment
-from headlift_trainer.step import crop_cameras
+from headlift_trainer.cameras import crop_cameras
 
 SIZE = 256
 
@@ -47,7 +47,7 @@ def test_spoiled_pictures_stay_premultiplied_and_in_range() -> None:
     alpha = dots(torch.tensor([[100.0, 120.0]]))[:, 3:].expand(3, 1, SIZE, SIZE)
     for _ in range(8):
         rgba = torch.cat([torch.rand(3, 3, SIZE, SIZE, generator=generator) * alpha, alpha], 1)
-        out = augment.spoil_picture(augment.spoil_matte(rgba, generator), generator)
+        out = augment.degrade_image(augment.degrade_matte(rgba, generator), generator)
         assert out.shape == rgba.shape
         assert float(out.min()) >= 0
         assert float(out.max()) <= 1

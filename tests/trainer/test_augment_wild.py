@@ -21,7 +21,7 @@ def rgba() -> Tensor:
     return torch.cat([torch.rand(COUNT, 3, SIZE, SIZE, generator=generator) * alpha, alpha], 1)
 
 
-@pytest.mark.parametrize("name", ["light", "hide", "blur", "compress", "taken"])
+@pytest.mark.parametrize("name", ["light", "hide", "blur", "compress", "simulate_capture"])
 def test_colours_stay_premultiplied_and_in_range(name: str, rgba: Tensor) -> None:
     change: Callable[[Tensor, torch.Generator], Tensor] = getattr(augment_wild, name)
     out = change(rgba, torch.Generator().manual_seed(1))

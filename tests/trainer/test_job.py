@@ -15,7 +15,7 @@ from torch import nn
 from headlift.errors import InvalidInputError
 from headlift.settings import no_telemetry
 from headlift_trainer.loop import run
-from headlift_trainer.task import Schedule, Share
+from headlift_trainer.schedule import Schedule
 
 ray = pytest.importorskip("ray")
 
@@ -40,7 +40,7 @@ SCHEDULE = Schedule(
 
 
 class Line:
-    """A linear map is learned; every worker notes its share, and one kills itself."""
+    """A linear map is learned; every worker notes its rank, and one kills itself."""
 
     name = "line"
 
@@ -56,21 +56,25 @@ class Line:
     def parameters(self):
         return list(self.net.parameters())
 
-    def loss(self, generator: torch.Generator, share: Share):
+    def draw(self, generator: torch.Generator):
+        return torch.randn(8, 4, generator=generator)
+
+    def loss(self, batch: torch.Tensor, generator: torch.Generator):
         self.calls += 1
         if self.notes is not None:
-            self.note(self.notes, share)
+            self.note(self.notes)
         time.sleep(self.pause_s)
-        x = torch.randn(8, 4, generator=generator)
-        return (self.net(x) - x[:, :2]).square().mean(), {}
+        return (self.net(batch) - batch[:, :2]).square().mean(), {}
 
-    def note(self, notes: Path, share: Share) -> None:
+    def note(self, notes: Path) -> None:
+        context = ray.train.get_context()
+        rank, world_size = context.get_world_rank(), context.get_world_size()
         notes.mkdir(exist_ok=True)
         if self.calls == 1:  # whole or not at all: a worker may be killed at any moment
             whole = notes / f"{os.getpid()}.part"
-            whole.write_text(f"{share.rank}/{share.world_size}")
+            whole.write_text(f"{rank}/{world_size}")
             whole.rename(whole.with_suffix(".txt"))
-        if share.rank == 1 and self.calls == self.kill_at and not (notes / "killed").exists():
+        if rank == 1 and self.calls == self.kill_at and not (notes / "killed").exists():
             (notes / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from headlift.errors import IncompatibleWeightsError, InvalidInputError
+from headlift_trainer.collective import WorkerRank
 from headlift_trainer.loop import run
-from headlift_trainer.task import Schedule, Share
-from headlift_trainer.training import TrainingDivergedError
+from headlift_trainer.schedule import Schedule
+from headlift_trainer.train_state import TrainingDivergedError
 
 SHORT = Schedule(
     steps=12, learning_rate=1e-2, warmup_steps=3, accumulate=2, checkpoint_steps=4, log_every=1, checkpoint_minutes=None
@@ -32,13 +33,15 @@ class Curve:
         return self.net
 
     def parameters(self):
-        return [{"params": [*self.net[0].parameters()]}, {"params": [*self.net[3].parameters()], "lr_scale": 0.5}]
+        return list(self.net.parameters())
 
-    def loss(self, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, float]]:
-        x = torch.rand(8, 1, generator=generator) * 2 - 1
-        loss = (self.net(x) - torch.sin(3 * x)).square().mean()
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.rand(8, 1, generator=generator) * 2 - 1
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.net(batch) - torch.sin(3 * batch)).square().mean()
         self.calls += 1
-        return loss * torch.nan if self.calls - 1 in self.broken_steps else loss, {"square": float(loss.detach())}
+        return loss * torch.nan if self.calls - 1 in self.broken_steps else loss, {"square": loss}
 
     def figures(self) -> dict[str, float]:
         x = torch.linspace(-1, 1, 50)[:, None]
@@ -79,10 +82,10 @@ def test_a_killed_run_repeats_what_the_last_checkpoint_lacks(tmp_path):
     run(Curve(), SHORT, tmp_path / "whole", quiet=True)
 
     class Killed(Curve):
-        def loss(self, generator, share):
+        def loss(self, batch, generator):
             if self.calls == 2 * 6:
                 raise KeyboardInterrupt
-            return super().loss(generator, share)
+            return super().loss(batch, generator)
 
     with pytest.raises(KeyboardInterrupt):
         run(Killed(), SHORT, tmp_path / "parts", quiet=True)
@@ -175,9 +178,9 @@ def test_a_schedule_out_of_range_is_refused(change):
 
 def test_a_rank_that_does_not_exist_and_workers_without_a_group_are_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="Rank 2 of 2"):
-        Share(2, 2)
+        WorkerRank(2, 2)
     with pytest.raises(InvalidInputError, match="process group"):
-        run(Curve(), SHORT, tmp_path, quiet=True, share=Share(0, 2))
+        run(Curve(), SHORT, tmp_path, quiet=True, worker=WorkerRank(0, 2))
 
 
 def test_a_parameter_outside_the_module_is_refused(tmp_path):

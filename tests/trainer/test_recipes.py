@@ -6,7 +6,7 @@ import pytest
 
 from headlift.errors import InvalidInputError
 from headlift_trainer.commands import train as command
-from headlift_trainer.recipes import RECIPES, LossWeights, RecipeConfig, TrainConfig, mini
+from headlift_trainer.recipes import RECIPES, LossWeights, MiniRecipe, RecipeConfig, mini
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,12 +63,26 @@ def test_impossible_runs_are_refused():
 
 
 def test_our_own_recipe_is_still_there():
-    assert isinstance(mini(), TrainConfig)
+    assert isinstance(mini(), MiniRecipe)
 
 
-def test_pictures_of_a_part_of_the_patches_are_refused():
-    with pytest.raises(InvalidInputError, match="6 views of 256 patches"):
-        dataclasses.replace(mini().stages[-1], patches=256)
+def test_the_shipped_run_is_complete_and_takes_as_long_as_it_is_given():
+    config = mini(hours=10.0, headnet_hours=2.0, seed=3)
+    (stage,) = config.stages
+    assert config.sharpener is not None
+    lengths = [stage.schedule.minutes, config.sharpener.schedule.minutes, config.sharpener.render_minutes]
+    assert lengths == pytest.approx([540, 30, 30])
+    assert sum(headnet.schedule.minutes for headnet in config.headnet) == pytest.approx(120)
+    assert [headnet.size for headnet in config.headnet] == [128, 192]
+    seeds = {each.schedule.seed for each in (*config.headnet, *config.stages)}
+    assert seeds == {config.seed} == {3}
+    assert mini() == mini()
+
+
+@pytest.mark.parametrize("wrong", [{"heads": 1}, {"headnet_hours": 0.0}, {"hours": -1.0}])
+def test_a_run_of_nothing_is_refused(wrong):
+    with pytest.raises(InvalidInputError, match="too little"):
+        mini(**wrong)
 
 
 def test_editing_leaves_artificial_heads_out_and_starts_from_reconstruction():

@@ -10,8 +10,8 @@ from torch import nn
 from headlift.errors import InvalidInputError, NotFoundError, StoreError
 from headlift.settings import Settings
 from headlift_trainer.loop import run
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.stores import FolderStore, Store, open_store
-from headlift_trainer.task import Schedule
 
 
 @pytest.fixture
@@ -60,9 +60,11 @@ class Line:
     def parameters(self):
         return list(self.module.parameters())
 
-    def loss(self, generator, share):
-        x = torch.randn(4, 3, generator=generator)
-        return (self.module(x) - x.sum(1, keepdim=True)).square().mean(), {}
+    def draw(self, generator):
+        return torch.randn(4, 3, generator=generator)
+
+    def loss(self, batch, generator):
+        return (self.module(batch) - batch.sum(1, keepdim=True)).square().mean(), {}
 
     def figures(self):
         return {"weight": float(self.module.weight.sum())}

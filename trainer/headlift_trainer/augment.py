@@ -126,7 +126,7 @@ def _smooth_noise(count: int, cells: int, size: int, generator: torch.Generator)
     return F.interpolate(noise, size=(size, size), mode="bicubic", align_corners=False)
 
 
-def spoil_matte(rgba: Tensor, generator: torch.Generator) -> Tensor:
+def degrade_matte(rgba: Tensor, generator: torch.Generator) -> Tensor:
     """Mattes as real matting gives them: edges off by a few pixels, bites, and background colour leaking in.
 
     Args:
@@ -152,7 +152,7 @@ def _within_photo(count: int, size: int, generator: torch.Generator) -> Tensor:
     return (grid.view(1, 1, -1, 1) < line + slope * (grid.view(1, 1, 1, -1) - 0.5)).float()
 
 
-def spoil_picture(rgba: Tensor, generator: torch.Generator) -> Tensor:
+def degrade_image(rgba: Tensor, generator: torch.Generator) -> Tensor:
     """Blur, low resolution and noise, one choice per batch and one strength per sample."""
     count, _, size, _ = rgba.shape
     choice = float(torch.rand(1, generator=generator))

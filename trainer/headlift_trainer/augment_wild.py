@@ -20,7 +20,7 @@ _BLURRED = 0.3
 _TAPS = 9  # pixels of a motion blur, at most
 
 
-def taken(rgba: Tensor, generator: torch.Generator) -> Tensor:
+def simulate_capture(rgba: Tensor, generator: torch.Generator) -> Tensor:
     """Premultiplied pictures [B, 4, S, S] as a casual photographer takes them."""
     rgba = hide(light(rgba, generator), generator)
     return compress(blur(rgba, generator), generator)

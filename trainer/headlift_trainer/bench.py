@@ -16,19 +16,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.perchead.config import PercHeadConfig
-from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import named_config
+from headlift.model.perchead.config import EncoderConfig
+from headlift.model.sizes import HeadModelConfig, build_model, named_config
 from headlift.model.splat.rasterize import available_backends
 from headlift.pretrained.dinov2 import ARCHITECTURES, Dinov2
-from headlift_trainer.clock import measured
-from headlift_trainer.collective import Collective
+from headlift_trainer.collective import Collective, WorkerRank
+from headlift_trainer.datasets.interface import PictureSample
+from headlift_trainer.device import torch_device
 from headlift_trainer.perceptual import Framing, PerceptualLoss, PictureTerm, dino_loss, l1_loss
-from headlift_trainer.reconstruction import ReconstructionTask
-from headlift_trainer.samples import Sample
-from headlift_trainer.task import Precision, Schedule, Share
+from headlift_trainer.profiler import measured
+from headlift_trainer.schedule import Precision, Schedule
+from headlift_trainer.tasks.reconstruction import ReconstructionTask
 from headlift_trainer.template.build import builtin_template
-from headlift_trainer.training import Training
+from headlift_trainer.train_state import TrainState
 
 PHASES = ("data", "network", "splatting", "loss", "optimiser", "other")
 LossName = Literal["l1", "dino"]
@@ -46,14 +46,14 @@ class NoisePictures:
     def __len__(self) -> int:
         return 1
 
-    def sample(self, generator: torch.Generator, views: int) -> Sample:
+    def sample(self, generator: torch.Generator, views: int) -> PictureSample:
         """A fresh one."""
         yaws = (360 * torch.rand(views + 1, generator=generator) - 180).tolist()
         cameras = orbit_cameras(yaws, width=self._target_size, height=self._target_size)
         picture = torch.rand(4, self._size, self._size, generator=generator)
         picture[3] = 1.0
         targets = torch.rand(views + 1, 4, self._target_size, self._target_size, generator=generator)
-        return Sample(picture, cameras[0], targets, cameras)
+        return PictureSample(picture, cameras[0], targets, cameras, "noise", ("noise",) * len(cameras))
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def bench_train(what: BenchTask, *, steps: int = 5, device: torch.device | None 
         samples_per_s (heads), views_per_s, step_ms, ``PHASE_ms`` for each of `PHASES` (they add up to step_ms; backward
         is counted in its own phase), flops_per_step, peak_flops_per_s, share_of_peak (0..1), device, backend, threads.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = Training(_task(what, device), _schedule(what), Share(), Collective(Share()))
-    training.advance()
+    device = device or torch_device("auto")
+    state = TrainState(_task(what, device), _schedule(what), WorkerRank(), Collective(WorkerRank()))
+    state.advance()
     with FlopCounterMode(display=False) as counter:
-        training.advance()
-    timed = [_timed_step(training) for _ in range(steps)]
+        state.advance()
+    timed = [_timed_step(state) for _ in range(steps)]
     step_s, phases = min(timed, key=lambda pair: pair[0])
     flops = float(counter.get_total_flops())
     peak = peak_flops(device, torch.bfloat16 if what.precision == "bf16" else torch.float32)
@@ -122,19 +122,19 @@ def peak_flops(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) ->
     return 2.0 * side**3 / best
 
 
-def _timed_step(training: Training) -> tuple[float, dict[str, float]]:
+def _timed_step(state: TrainState) -> tuple[float, dict[str, float]]:
     """Seconds of a step, whole and by phase."""
-    with measured() as clock:
-        training.advance()
-        clock.event("other")
-    return sum(clock.seconds.values()), clock.seconds
+    with measured() as profiler:
+        state.advance()
+        profiler.event("other")
+    return sum(profiler.seconds.values()), profiler.seconds
 
 
 def _task(what: BenchTask, device: torch.device) -> ReconstructionTask:
     config = named_config(what.model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = PercHead(config, builtin_template(), _random_backbone(config, device)).to(device).train()
+        model = build_model(config, builtin_template(), _random_backbone(config, device)).to(device).train()
         objective = PerceptualLoss({what.loss: (1.0, l1_loss() if what.loss == "l1" else _random_dino(device))})
     source = NoisePictures(config.portrait_size, what.target_size)
     return ReconstructionTask(
@@ -149,9 +149,9 @@ def _task(what: BenchTask, device: torch.device) -> ReconstructionTask:
     )
 
 
-def _random_backbone(config: PercHeadConfig, device: torch.device) -> Dinov2 | None:
+def _random_backbone(config: HeadModelConfig, device: torch.device) -> Dinov2 | None:
     encoder = config.encoder
-    if encoder.backbone is None:
+    if not isinstance(encoder, EncoderConfig):
         return None
     return _filled(Dinov2(ARCHITECTURES[encoder.backbone], encoder.backbone_layers, encoder.layer_convention), device)
 

@@ -11,40 +11,72 @@ Legend: n samples, f features, K code numbers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
+from headlift.model.mini.headnet import load_headnet
 from headlift.model.mini.landmark_fit import landmark_errors
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.template import Region
-from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads
+from headlift_trainer.cameras import crop_cameras, project_to_crop
+from headlift_trainer.datasets.synthetic import MIRROR, HeadBatch, SyntheticHeads, input_weights
 from headlift_trainer.head_code import LinearCode, fit_linear_code
-from headlift_trainer.headnet.figures import project
-from headlift_trainer.step import HeadCodes, crop_cameras
+from headlift_trainer.recipes.mini import MiniRecipe
 from headlift_trainer.synthetic.render.views import INPUT_VIEWS, RIG_DEG
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # in variances of a feature
 _BATCH = 32
 _FRONT = 0  # view of the rig
+_LANDMARK_SAMPLES = 4096  # of HeadNet's errors: a dozen for each of their numbers
 _FACE_WEIGHT = 2.0  # of the face's shape against the hair's in the geometry code: hair moves by centimetres
 
 
-def fill_head_code(model: PercHead, data: SyntheticHeads) -> HeadCodes:
+@dataclass(frozen=True)
+class HeadCodes:
+    """The linear codes that a model's head code was filled with."""
+
+    geometry: LinearCode
+    color: LinearCode
+
+
+def fit_closed_forms(config: MiniRecipe, train: SyntheticHeads, headnet: Path) -> tuple[MiniHead, dict[str, float]]:
+    """A fresh model, on the CPU, with everything that needs no gradients.
+
+    Args:
+        config: Of the run.
+        train: Training heads.
+        headnet: HeadNet's weights.
+
+    Returns:
+        The model, and how much of code and pose the first guess explains, 0..1.
+    """
+    torch.manual_seed(config.seed)
+    model = MiniHead(config.model, train.template)
+    codes = fill_head_code(model, train)
+    model.encoder.headnet.load_state_dict(load_headnet(headnet).state_dict())
+    fit_landmark_errors(model, train, samples=min(config.thumbnails, _LANDMARK_SAMPLES))
+    views = input_weights(train.pictures.shape[1])
+    explained = fit_thumbnail_head(model, codes, train, views, samples=config.thumbnails, seed=config.seed)
+    return model, {"explained": round(explained, 3)}
+
+
+def fill_head_code(model: MiniHead, data: SyntheticHeads) -> HeadCodes:
     """Fit the linear codes to the training heads and their mirror images, and put them into the model."""
-    config, mirror = model.config.decoder, data.template.mirror
+    config, mirror = model.config, data.template.mirror
     flip = MIRROR.to(data.means.dtype)
     weight = face_weight(data.template.regions)
     positions = torch.cat([data.means, data.means[:, mirror] * flip])
     geometry = fit_linear_code(positions, config.geometry_rank, weight=weight)
     color = fit_linear_code(torch.cat([data.colors, data.colors[:, mirror]]), config.color_rank)
     color = LinearCode(color.mean / 255, color.basis / 255)
-    model.set_head_code(geometry.mean - model.decoder.anchors, geometry.basis, color.mean, color.basis)
+    model.morphable.fill(geometry.mean - model.decoder.anchors, geometry.basis, color.mean, color.basis)
     codes = HeadCodes(geometry, color)
-    code = model.decoder.head_code
-    if code is not None and code.hair_mean is not None:
-        code.fill_hair(*fit_hair(codes.geometry, data))
+    model.morphable.fill_hair(*fit_hair(codes.geometry, data))
     return codes
 
 
@@ -75,7 +107,7 @@ def face_weight(regions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_thumbnail_head(
-    model: PercHead, codes: HeadCodes, data: SyntheticHeads, views: Tensor, *, samples: int, seed: int
+    model: MiniHead, codes: HeadCodes, data: SyntheticHeads, views: Tensor, *, samples: int, seed: int
 ) -> float:
     """Fill the model's thumbnail head from augmented samples.
 
@@ -83,7 +115,7 @@ def fit_thumbnail_head(
     seen: samples of people it has seen would flatter it, and the fits that start from it would trust it too much.
 
     Args:
-        model: Its encoder must have a thumbnail head.
+        model: Its HeadNet must be in place.
         views: Weight of each view as an input [V].
         samples: n.
         seed: Of the samples and of the random features.
@@ -92,8 +124,6 @@ def fit_thumbnail_head(
         Share of the variance of code and pose that the guess explains on what was held back.
     """
     head = model.encoder.thumbnail_head
-    if head is None:
-        raise ValueError(f"The model {model.config.name!r} has no thumbnail head; set encoder.thumbnail.")
     generator = torch.Generator().manual_seed(seed)
     thumbnail, gradient, answer_parts, summary = [], [], [], []
     learned, held_back = split(data)
@@ -105,9 +135,9 @@ def fit_thumbnail_head(
         thumbnail.append(torch.nn.functional.adaptive_avg_pool2d(batch.picture, head.side))
         gradient.append(head.gradients(batch.picture))
         answer_parts.append(true_answers(batch, codes))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            sight = model.encoder.see(_resized(batch.picture[:, :3], model.config.encoder.image_size))
-        summary.append(torch.zeros(len(batch.picture), 0) if sight is None else sight.summary.float())
+        with torch.autocast(batch.picture.device.type, dtype=torch.bfloat16):
+            features = model.encoder.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        summary.append(features.summary.float())
     thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
 
     flat = thumbnails.flatten(1)
@@ -121,19 +151,18 @@ def fit_thumbnail_head(
     head.expand.bias.normal_(generator=generator).mul_(0.5)
 
     reduced = head.reduce(flat)
-    features = torch.cat([reduced, head.expand(reduced).relu(), gradients, torch.cat(summary)], 1).double()
+    inputs = torch.cat([reduced, head.expand(reduced).relu(), gradients, torch.cat(summary)], 1).double()
     kept = _BATCH * first_held_back
-    weight, offset = _best_ridge(features[:kept], answer[:kept].double(), features[kept:], answer[kept:].double())
+    weight, offset = _best_ridge(inputs[:kept], answer[:kept].double(), inputs[kept:], answer[kept:].double())
     head.out.weight.copy_(weight.T)
     head.out.bias.copy_(offset)
-    error = features[kept:] @ weight + offset - answer[kept:]
-    if head.error is not None:
-        head.error.copy_(error.square().mean(0).sqrt())
+    error = inputs[kept:] @ weight + offset - answer[kept:]
+    head.error.copy_(error.square().mean(0).sqrt())
     return float(1 - error.square().mean() / (answer[kept:] - answer[kept:].mean(0)).square().mean())
 
 
 @torch.no_grad()
-def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) -> None:
+def fit_landmark_errors(model: MiniHead, data: SyntheticHeads, *, samples: int) -> None:
     """Fill the model's landmark errors from the pictures that are like portraits; its HeadNet must be in place.
 
     Pictures as they are, of fits that preprocessing hands on: with crops that are off and occluders among them the fit
@@ -143,8 +172,6 @@ def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) 
         samples: n, at most; heads and views are taken evenly.
     """
     net, errors = model.encoder.headnet, model.encoder.landmark_errors
-    if net is None or errors is None:
-        raise ValueError(f"The model {model.config.name!r} has no HeadNet; set encoder.headnet.")
     portraits = torch.tensor([_FRONT, *range(len(RIG_DEG), len(RIG_DEG) + INPUT_VIEWS)])
     portraits = portraits[portraits < data.pictures.shape[1]]
     every = torch.cartesian_prod(portraits, torch.arange(len(data)))
@@ -152,9 +179,9 @@ def fit_landmark_errors(model: PercHead, data: SyntheticHeads, *, samples: int) 
     found = []
     for part in tqdm(torch.split(every, _BATCH), desc="landmark errors", unit="batch"):
         batch = data.batch(part[:, 1], part[:, 0])
-        said, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
-        truth, _ = project(batch.means[:, net.landmark_rows].float(), batch.viewmats)
-        found.append(landmark_errors(said.landmarks, said.spread, truth))
+        output, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        truth = project_to_crop(batch.means[:, net.landmark_rows].float(), batch.viewmats)
+        found.append(landmark_errors(output.landmarks, output.spread, truth))
     errors.fill(torch.cat(found))
 
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift_trainer.task import Share
 
 _BUCKET = 8 << 20  # numbers that are sent at once
+
+
+@dataclass(frozen=True)
+class WorkerRank:
+    """Which of the workers this process is.
+
+    Raises:
+        InvalidInputError: There is no such rank.
+    """
+
+    rank: int = 0  # 0..world_size - 1
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise InvalidInputError(
+                f"Rank {self.rank} of {self.world_size} workers: ranks run from 0 to {self.world_size - 1}."
+            )
 
 
 class Collective:
@@ -21,11 +39,11 @@ class Collective:
         InvalidInputError: There should be several workers, and no process group has been opened.
     """
 
-    def __init__(self, share: Share) -> None:
-        self._alone = share.world_size == 1
-        if not self._alone and not (dist.is_initialized() and dist.get_world_size() == share.world_size):
+    def __init__(self, worker: WorkerRank) -> None:
+        self._alone = worker.world_size == 1
+        if not self._alone and not (dist.is_initialized() and dist.get_world_size() == worker.world_size):
             raise InvalidInputError(
-                f"{share.world_size} workers need a torch.distributed process group of that size; start them with "
+                f"{worker.world_size} workers need a torch.distributed process group of that size; start them with "
                 "headlift_trainer.job, or run one worker."
             )
 

@@ -21,9 +21,11 @@ import torch
 from headlift.errors import InvalidInputError
 from headlift.settings import Settings, no_telemetry
 from headlift_trainer.checkpoints import Checkpoints
+from headlift_trainer.collective import WorkerRank
 from headlift_trainer.loop import RunResult, run
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.stores import open_store
-from headlift_trainer.task import Schedule, Share, Task
+from headlift_trainer.tasks.interface import Task
 
 _train: Any = ray.train  # its annotations still describe an older interface than what it exports
 MakeTask = Callable[[torch.device], Task]
@@ -122,17 +124,17 @@ def _scaling(workers: Workers) -> Any:
 def _work(config: dict[str, Any]) -> RunResult:
     """One worker's part, from start or restart to its end."""
     context = _train.get_context()
-    share = Share(context.get_world_rank(), context.get_world_size())
+    worker = WorkerRank(context.get_world_rank(), context.get_world_size())
 
     def report(step: int, figures: dict[str, float]) -> None:
         # All workers meet here; between two reports Ray may end the group to start it with more workers.
-        _train.report({"step": step, "workers": share.world_size} | figures)
+        _train.report({"step": step, "workers": worker.world_size} | figures)
 
     return run(
         config["make_task"](_train.torch.get_device()),
         config["schedule"],
         config["out"],
-        share=share,
+        worker=worker,
         settings=config["settings"],
         quiet=True,
         on_checkpoint=report,

@@ -18,11 +18,12 @@ import torch
 
 from headlift.settings import Settings
 from headlift_trainer.checkpoints import Checkpoints
-from headlift_trainer.collective import Collective
+from headlift_trainer.collective import Collective, WorkerRank
 from headlift_trainer.progress import Journal
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.stores import FolderStore, Store, open_store
-from headlift_trainer.task import Releasing, Schedule, Share, Task
-from headlift_trainer.training import Training
+from headlift_trainer.tasks.interface import Releasing, Task
+from headlift_trainer.train_state import TrainState
 
 OnCheckpoint = Callable[[int, dict[str, float]], None]
 
@@ -47,7 +48,7 @@ def run(
     out: Path | str,
     *,
     resume: bool = True,
-    share: Share | None = None,
+    worker: WorkerRank | None = None,
     settings: Settings | None = None,
     quiet: bool = False,
     on_checkpoint: OnCheckpoint | None = None,
@@ -61,7 +62,7 @@ def run(
         out: A folder or ``s3://bucket/prefix`` for checkpoints, ``log.jsonl``, TensorBoard's event files and what the
             task releases. Several workers on several machines need one that all of them reach.
         resume: Go on from the newest checkpoint there; False starts anew and removes the old checkpoints.
-        share: This worker's place among the workers; None is the only one.
+        worker: Which of the workers this is; None is the only one.
         settings: For S3.
         quiet: No progress bar.
         on_checkpoint: Called by every worker after each checkpoint, with the step and the latest figures.
@@ -72,30 +73,30 @@ def run(
         IncompatibleWeightsError: The checkpoint there is of another task.
         StoreError: The store cannot be used.
     """
-    share = share or Share()
+    worker = worker or WorkerRank()
     # Whatever else draws in this process is not disturbed, and does not disturb the run.
     with torch.random.fork_rng(_cuda_devices(task)), ExitStack() as stack:
-        collective = Collective(share)
+        collective = Collective(worker)
         store = open_store(out, settings)
         checkpoints = Checkpoints(store, keep=schedule.keep, best=schedule.best)
         collective.equalise(task.module)
-        training = Training(task, schedule, share, collective)
-        resumed_from = _resume(training, checkpoints, collective, share, resume)
-        folder = stack.enter_context(_folder(store)) if share.rank == 0 else None
+        state = TrainState(task, schedule, worker, collective)
+        resumed_from = _resume(state, checkpoints, collective, worker, resume)
+        folder = stack.enter_context(_folder(store)) if worker.rank == 0 else None
         journal = None
         if folder is not None:
-            journal = stack.enter_context(Journal(task.name, store, folder, first_step=training.step, quiet=quiet))
-        attempt = _Attempt(task, schedule, training, checkpoints, collective, journal, folder, on_checkpoint, stop)
-        finished = attempt.go()
-        training.keep_averages()
+            journal = stack.enter_context(Journal(task.name, store, folder, first_step=state.step, quiet=quiet))
+        attempt = _Attempt(task, schedule, state, checkpoints, collective, journal, folder, on_checkpoint, stop)
+        finished = attempt.train()
+        state.keep_averages()
         return RunResult(
-            steps=training.step,
-            minutes=training.seconds / 60,
-            skipped=training.skipped,
+            steps=state.step,
+            minutes=state.seconds / 60,
+            skipped=state.skipped,
             resumed_from=resumed_from,
             finished=finished,
             loss=attempt.loss,
-            figures=training.figures,
+            figures=state.figures,
             checkpoint=attempt.checkpoint,
         )
 
@@ -106,16 +107,16 @@ def _cuda_devices(task: Task) -> list[torch.device]:
 
 
 def _resume(
-    training: Training, checkpoints: Checkpoints, collective: Collective, share: Share, resume: bool
+    state: TrainState, checkpoints: Checkpoints, collective: Collective, worker: WorkerRank, resume: bool
 ) -> int | None:
-    """Fill the training from the newest checkpoint that the first worker can read; its step."""
-    if share.rank == 0 and not resume:
+    """Fill the state from the newest checkpoint that the first worker can read; its step."""
+    if worker.rank == 0 and not resume:
         checkpoints.clear()
-    found = checkpoints.newest() if share.rank == 0 else None
+    found = checkpoints.newest() if worker.rank == 0 else None
     (step,) = collective.from_first(-1 if found is None else found[0])
     if step < 0:
         return None
-    training.restore(checkpoints.load(int(step)) if found is None else found[1])
+    state.restore(checkpoints.load(int(step)) if found is None else found[1])
     return int(step)
 
 
@@ -135,7 +136,7 @@ class _Attempt:
 
     task: Task
     schedule: Schedule
-    training: Training
+    state: TrainState
     checkpoints: Checkpoints
     collective: Collective
     journal: Journal | None
@@ -147,59 +148,59 @@ class _Attempt:
     saved_at: float = 0.0
     saved_step: int = -1
 
-    def go(self) -> bool:
+    def train(self) -> bool:
         """Train to the end; whether it was reached."""
-        training, schedule = self.training, self.schedule
-        self.saved_at = training.seconds
-        began = time.monotonic() - training.seconds
+        state, schedule = self.state, self.schedule
+        self.saved_at = state.seconds
+        began = time.monotonic() - state.seconds
         stopped, save = False, False
-        while not stopped and training.done() < 1:
-            values = training.advance()
+        while not stopped and state.done() < 1:
+            values = state.advance()
             self.loss = values["loss"]
             elapsed, stopped_, save_ = self.collective.from_first(
                 time.monotonic() - began, float(self.stop is not None and self.stop()), float(self._due())
             )
-            training.seconds, stopped, save = elapsed, bool(stopped_), bool(save_)
-            if training.step % schedule.log_every == 0 and self.journal is not None:
-                self.journal.step(training.step, training.done(), values)
-            if schedule.figures_every and training.step % schedule.figures_every == 0:
+            state.seconds, stopped, save = elapsed, bool(stopped_), bool(save_)
+            if state.step % schedule.log_every == 0 and self.journal is not None:
+                self.journal.step(state.step, state.done(), values)
+            if schedule.figures_every and state.step % schedule.figures_every == 0:
                 self._take_figures()
             if save:
                 self._save()
-        finished = training.done() >= 1
-        if finished and training.figures_step != training.step:
+        finished = state.done() >= 1
+        if finished and state.figures_step != state.step:
             self._take_figures()
-        if self.saved_step != training.step:
+        if self.saved_step != state.step:
             self._save()
         return finished
 
     def _due(self) -> bool:
         """Whether a checkpoint is to be written now."""
         by_step, by_minutes = self.schedule.checkpoint_steps, self.schedule.checkpoint_minutes
-        if by_step and self.training.step % by_step == 0:
+        if by_step and self.state.step % by_step == 0:
             return True
-        return by_minutes is not None and self.training.seconds - self.saved_at >= 60 * by_minutes
+        return by_minutes is not None and self.state.seconds - self.saved_at >= 60 * by_minutes
 
     def _take_figures(self) -> None:
         """Held-out figures and pictures of the averaged parameters, by the first worker."""
-        training = self.training
-        training.figures_step = training.step
+        state = self.state
+        state.figures_step = state.step
         if self.journal is not None:
-            with training.shown():
-                training.figures = dict(self.task.figures())
+            with state.evaluating():
+                state.figures = dict(self.task.figures())
                 pictures = self.task.pictures()
-            self.journal.figures(training.step, training.figures, pictures)
+            self.journal.figures(state.step, state.figures, pictures)
 
     def _save(self) -> None:
         """Write a checkpoint and what the task releases."""
-        training = self.training
+        state = self.state
         if self.journal is not None and self.folder is not None:
-            self.checkpoint = self.checkpoints.save(training.snapshot(), training.step, training.figures)
+            self.checkpoint = self.checkpoints.save(state.snapshot(), state.step, state.figures)
             if isinstance(self.task, Releasing):
-                with training.shown():
-                    self.task.release(self.folder, training.step, training.figures)
+                with state.evaluating():
+                    self.task.release(self.folder, state.step, state.figures)
             self.journal.share()
-        self.saved_at, self.saved_step = training.seconds, training.step
+        self.saved_at, self.saved_step = state.seconds, state.step
         self.collective.wait()
         if self.on_checkpoint is not None:
-            self.on_checkpoint(training.step, dict(training.figures))
+            self.on_checkpoint(state.step, dict(state.figures))

@@ -17,16 +17,18 @@ _ALLOWED = 0.99  # of the plain picture's squared error is what sharpening may l
 _BROAD = 15  # pixels; what is that wide is no detail
 
 
-def anchor_loss(means: Tensor, colors: Tensor, target_means: Tensor, target_colors: Tensor, seen: Tensor) -> Tensor:
+def anchor_loss(
+    means: Tensor, colors: Tensor, target_means: Tensor, target_colors: Tensor, visibility: Tensor
+) -> Tensor:
     """L1 of positions (a centimetre counts like a quarter of the colour range) and of colours.
 
     Colours that the training pictures saw badly count less.
 
     Args:
-        means, target_means: [B, N, 3] m. colors, target_colors: [B, N, 3] 0..1. seen: [B, N] 0..1.
+        means, target_means: [B, N, 3] m. colors, target_colors: [B, N, 3] 0..1. visibility: [B, N] 0..1.
     """
     position = (means - target_means).abs().mean()
-    color = ((colors - target_colors).abs() * (0.2 + 0.8 * seen)[..., None]).mean()
+    color = ((colors - target_colors).abs() * (0.2 + 0.8 * visibility)[..., None]).mean()
     return 25.0 * position + color
 
 

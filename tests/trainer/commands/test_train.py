@@ -19,8 +19,8 @@ from headlift.model.template import PATCH_SIZE, PATCHES
 from headlift_trainer import recipes
 from headlift_trainer.commands import bench_train, train
 from headlift_trainer.recipes import LossWeights, RecipeConfig
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.synthetic.generate import path_of
-from headlift_trainer.task import Schedule
 from headlift_trainer.template import implicit
 
 SIZE = 32

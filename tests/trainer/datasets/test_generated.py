@@ -6,8 +6,8 @@ import torch
 
 from headlift.errors import FormatError
 from headlift.model.cameras import orbit_cameras
-from headlift_trainer.datasets.generated import SyntheticDataset
-from headlift_trainer.datasets.opening import DatasetSource, open_pair
+from headlift_trainer.datasets.generated import GeneratedHeads
+from headlift_trainer.datasets.opening import SOURCE_OPENERS, DatasetSource, open_pair
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def shards(tmp_path, dots: SimpleNamespace):
 
 
 def test_generated_heads_are_a_data_set_like_others(shards, dots: SimpleNamespace) -> None:
-    dataset = SyntheticDataset(shards)
+    dataset = GeneratedHeads(shards)
     assert dataset.subjects == ["01234"]
-    assert SyntheticDataset(shards, split="validation").subjects == ["00007"]
+    assert GeneratedHeads(shards, split="validation").subjects == ["00007"]
     for seed in range(5):
         sample = dataset.sample(0, np.random.default_rng(seed), 3)
         assert sample.views[0] in ("view00", "view01")  # an input shows the face
@@ -40,7 +40,7 @@ def test_generated_heads_are_a_data_set_like_others(shards, dots: SimpleNamespac
 
 
 def test_pictures_are_brought_to_the_size_asked_for(shards) -> None:
-    sample = SyntheticDataset(shards, size=64).sample(0, np.random.default_rng(0), 1)
+    sample = GeneratedHeads(shards, size=64).sample(0, np.random.default_rng(0), 1)
     assert sample.targets.shape == (2, 4, 64, 64)
     assert sample.target_cameras is not None
     assert sample.target_cameras.Ks[0, 0, 2] == 32
@@ -49,7 +49,7 @@ def test_pictures_are_brought_to_the_size_asked_for(shards) -> None:
 def test_a_damaged_shard_is_told(shards) -> None:
     (shards / "head_01234_0.npz").write_bytes(b"gone")
     with pytest.raises(FormatError, match="damaged"):
-        SyntheticDataset(shards).sample(0, np.random.default_rng(0), 1)
+        GeneratedHeads(shards).sample(0, np.random.default_rng(0), 1)
 
 
 def test_the_trainers_loop_draws_from_any_data_set(shards) -> None:
@@ -61,3 +61,5 @@ def test_the_trainers_loop_draws_from_any_data_set(shards) -> None:
     assert len(one.camera) == 1
     assert len(one.target_cameras) == 3
     assert len(held_out) == 1
+    as_they_are, _ = SOURCE_OPENERS["generated"](shards)
+    assert as_they_are.sample(torch.Generator().manual_seed(3), 2).targets.shape == (3, 4, 128, 128)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from headlift.model.cameras import orbit_cameras
 from headlift.model.edit.model import named_edit_config
 from headlift.model.edit.style import StyleModel, feature_width
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.config import MiniConfig
+from headlift.model.mini.model import MiniHead
 from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift_trainer.editing.data import EditHeads, pack_sets
@@ -54,7 +55,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reconstruction() -> PercHead:
+def reconstruction() -> MiniHead:
     n = 512
     generator = torch.Generator().manual_seed(0)
     poles = F.normalize(torch.randn(n // 16, 1, 3, generator=generator), dim=-1)
@@ -65,10 +66,10 @@ def reconstruction() -> PercHead:
         regions=torch.arange(n).remainder(5).to(torch.uint8), name="ball", sha256="0" * 64,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = PercHead(named_config("tiny"), template).eval().requires_grad_(False)
-    code, net = model.decoder.head_code, model.encoder.headnet
-    assert code is not None
-    assert net is not None
+    tiny = named_config("tiny")
+    assert isinstance(tiny, MiniConfig)
+    model = MiniHead(tiny, template).eval().requires_grad_(False)
+    code, net = model.morphable, model.encoder.headnet
     code.geometry_basis.copy_(0.005 * torch.randn(code.geometry_basis.shape))
     code.color_basis.copy_(0.05 * torch.randn(code.color_basis.shape))
     net.landmark_rows.copy_(torch.arange(12) * 7)
@@ -77,14 +78,14 @@ def reconstruction() -> PercHead:
 
 @pytest.fixture(scope="session")
 def sets(
-    shards: Path, reconstruction: PercHead, tmp_path_factory: pytest.TempPathFactory
+    shards: Path, reconstruction: MiniHead, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[EditHeads, EditHeads]:
     assert reconstruction.encoder.headnet is not None
     return pack_sets(shards, reconstruction.encoder.headnet, tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture
-def style(sets: tuple[EditHeads, EditHeads], reconstruction: PercHead) -> StyleModel:
+def style(sets: tuple[EditHeads, EditHeads], reconstruction: MiniHead) -> StyleModel:
     config, headnet = named_edit_config("tiny").style, reconstruction.config.encoder.headnet
     assert config is not None
     assert headnet is not None

@@ -13,16 +13,15 @@ from torch import Tensor
 from headlift.errors import InvalidInputError
 from headlift.model.edit.checkpoint import load_edit_weights
 from headlift.model.edit.model import EditConfig, EditModel
-from headlift.model.perchead.config import EncoderConfig, PercHeadConfig
+from headlift.model.perchead.config import EncoderConfig, PercHeadConfig, VitConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.types import Cameras
-from headlift_trainer.building import Places, build
-from headlift_trainer.editing.paper_task import EditingTask, farl_segmenter
+from headlift_trainer.datasets.opening import SOURCE_OPENERS
 from headlift_trainer.perceptual.loading import load_perceptual
 from headlift_trainer.recipes import RECIPES
-from headlift_trainer.samples import GeneratedHeads
-from headlift_trainer.task import Share
+from headlift_trainer.tasks.build import RunPaths, build_task
+from headlift_trainer.tasks.editing import EditingTask, farl_segmenter
 
 
 class Points:
@@ -48,23 +47,16 @@ def embed(pictures: Tensor) -> Tensor:
 
 @pytest.fixture
 def task(shards: Path, reconstruction: PercHead) -> EditingTask:
-    tiny = named_config("tiny")
-    decoder = replace(
-        tiny.decoder, gaussian_dim=2, residual="paper", guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0,
-        silhouette_steps=0, warp_cells=0, hair_cover=False, hair_grain=0.0,
-    )  # fmt: skip
-    encoder = replace(
-        tiny.encoder, headnet=None, headnet_layers=(), stem="patchify", sees_alpha=False, estimates_camera=False,
-        thumbnail=0,
-    )  # fmt: skip
+    decoder = replace(named_config("tiny").decoder, gaussian_dim=2, residual="paper")
+    encoder = EncoderConfig(
+        image_size=28, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(5,), fusion_dim=32
+    )
     torch.manual_seed(0)
     model = PercHead(PercHeadConfig("tiny_paper", 64, encoder, decoder, None), reconstruction.template)
-    geometry = EncoderConfig(
-        image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, backbone=None, backbone_layers=(), fusion_dim=32
-    )
+    geometry = VitConfig(image_size=32, patch_size=16, dim=32, depth=1, num_heads=2, fusion_dim=32)
     editor = EditModel(EditConfig("tiny_paper", "tiny_paper", geometry, "ViT-B-32", map_size=64), model)
     objective = load_perceptual({"l1": 1.0}, None, torch.device("cpu"))
-    heads = GeneratedHeads(shards), GeneratedHeads(shards, range(4))
+    heads = SOURCE_OPENERS["generated"](shards)
     return EditingTask(editor, segment, embed, *heads, objective, batch_size=2, target_views=1, held_out_heads=2)
 
 
@@ -72,7 +64,8 @@ def test_encoder_and_decoder_learn_and_the_old_encoder_does_not(task: EditingTas
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     losses = []
     for step in range(12):
-        loss, _ = task.loss(torch.Generator().manual_seed(step % 2), Share())
+        generator = torch.Generator().manual_seed(step % 2)
+        loss, _ = task.loss(task.draw(generator), generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -112,4 +105,4 @@ def test_farl_is_asked_about_the_face_that_the_camera_shows(task: EditingTask) -
 
 def test_the_recipe_names_what_it_starts_from(shards: Path) -> None:
     with pytest.raises(InvalidInputError, match="goes on from reconstruction"):
-        build(RECIPES["edit"](), Places((("generated", shards),), partial=True), torch.device("cpu"))
+        build_task(RECIPES["edit"](), RunPaths((("generated", shards),), partial=True), torch.device("cpu"))

@@ -1,8 +1,9 @@
-"""The editor's lessons: packed once, learned from, and judged on heads that nothing was trained on."""
+"""What the editor learns from: packed once, learned from, and judged on heads that nothing was trained on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,21 +18,27 @@ from headlift.model.edit.checkpoint import load_edit_weights, save_edit
 from headlift.model.edit.model import EditEncoder, EditModel, named_edit_config
 from headlift.model.edit.style import StyleModel
 from headlift.model.perchead.model import PercHead
-from headlift_trainer.editing import running
-from headlift_trainer.editing.clip_task import ClipTask, fit_traits, name_values, retrieval, zero_shot
+from headlift_trainer.editing import pipeline
 from headlift_trainer.editing.data import SIDE, VIEWS, EditHeads, pack_heads
 from headlift_trainer.editing.figures import grown_hair, mean_iou, reference_colors
-from headlift_trainer.editing.paint_task import PaintTask, fit_class_colors, flipped, painting_losses
-from headlift_trainer.task import Share
+from headlift_trainer.recipes.editor import editor
+from headlift_trainer.tasks.clip import ClipTask, fit_traits, name_values, retrieval, zero_shot
+from headlift_trainer.tasks.interface import Task
+from headlift_trainer.tasks.painter import PainterTask, fit_class_colors, flipped, painting_losses
 
 Sets = tuple[EditHeads, EditHeads]
+
+
+def drawn_loss(task: Task, seed: int) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return task.loss(task.draw(generator), generator)
 
 
 def test_heads_are_packed_by_whether_they_are_held_out(sets: Sets) -> None:
     train, held_out = sets
     assert (len(train), len(held_out)) == (12, 4)
     assert max(held_out.seeds) < 4 <= min(train.seeds)
-    picture, labels = train.lesson(torch.tensor([0, 1]), torch.tensor([0, 2]))
+    picture, labels = train.select(torch.tensor([0, 1]), torch.tensor([0, 2]))
     assert picture.shape == (2, 4, SIDE, SIDE)
     assert labels.shape == (2, SIDE, SIDE)
     assert torch.equal(picture[:, 3] > 0.5, labels > 0)
@@ -59,13 +66,14 @@ def test_the_small_clip_learns_to_tell_hair_colours(sets: Sets, style: StyleMode
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     first = None
     for step in range(60):
-        loss, parts = task.loss(torch.Generator().manual_seed(step), Share())
-        first = first or dict(parts)
+        loss, parts = drawn_loss(task, step)
+        first = first or float(parts["named"].detach())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     style.eval()
-    assert parts["named"] < 0.6 * first["named"]
+    assert first is not None
+    assert float(parts["named"]) < 0.6 * first
     figures = task.figures()
     assert figures["zero_shot_hair_color"] >= 0.75
     assert figures["retrieval_of"] == 4
@@ -78,7 +86,7 @@ def test_the_small_clip_learns_to_tell_hair_colours(sets: Sets, style: StyleMode
 def test_the_same_generator_gives_the_same_loss(sets: Sets, style: StyleModel) -> None:
     pytest.importorskip("open_clip")
     task = ClipTask(style.eval(), *sets, batch_size=6)
-    losses = [float(task.loss(torch.Generator().manual_seed(3), Share())[0].detach()) for _ in range(2)]
+    losses = [float(drawn_loss(task, 3)[0].detach()) for _ in range(2)]
     assert losses[0] == losses[1]
 
 
@@ -96,12 +104,12 @@ def test_the_painter_learns_the_colours_of_a_look(sets: Sets, style: StyleModel,
     torch.manual_seed(1)
     encoder = EditEncoder(named_edit_config("tiny"))
     style.eval()
-    task = PaintTask(encoder, style, net, train, held_out, batch_size=4)
+    task = PainterTask(encoder, style, net, train, held_out, batch_size=4)
     assert encoder.neutral.norm() == pytest.approx(1, abs=1e-5)
     before = task.figures()["painted_psnr"]
     fit_class_colors(encoder, style, train, steps=120)
     assert task.figures()["painted_psnr"] > before + 3
-    loss, parts = task.loss(torch.Generator().manual_seed(0), Share())
+    loss, parts = drawn_loss(task, 0)
     loss.backward()
     assert set(parts) == {"color", "edges", "features"}
     assert all(p.grad is not None for name, p in encoder.named_parameters() if name.startswith("painter.up"))
@@ -111,7 +119,7 @@ def test_the_painter_learns_the_colours_of_a_look(sets: Sets, style: StyleModel,
 def test_a_true_picture_has_no_painting_loss(sets: Sets, reconstruction: PercHead) -> None:
     net = reconstruction.encoder.headnet
     assert net is not None
-    pictures, _ = sets[0].lesson(torch.arange(3), torch.zeros(3, dtype=torch.int64))
+    pictures, _ = sets[0].select(torch.arange(3), torch.zeros(3, dtype=torch.int64))
     assert all(float(v) < 0.02 for v in painting_losses(net, pictures, pictures).values())
     dark = torch.cat([pictures[:, :3] * 0.3, pictures[:, 3:]], 1)
     assert float(painting_losses(net, dark, pictures)["color"]) > 0.1
@@ -189,8 +197,8 @@ def test_weights_of_one_headnet_begin_the_training_with_another(
     with torch.no_grad():
         for value in other.encoder.headnet.parameters():  # type: ignore[union-attr]
             value.add_(0.01 * torch.randn_like(value))
-    plan = running.EditPlan(0.01, 0.0, "tiny")
-    result = running.train_editor(shards, tmp_path / "run", other, plan, start=start, quiet=True)
+    config = editor("tiny", clip_minutes=0.01, minutes=0.0)
+    result = pipeline.train_editor(shards, tmp_path / "run", other, config, start=start, quiet=True)
     found = load_edit_weights(result.file, other)  # goes with the other one now
     assert found.style is not None
     assert found.style.vocabulary == style.vocabulary
@@ -198,4 +206,4 @@ def test_weights_of_one_headnet_begin_the_training_with_another(
     for name, value in before.encoder.vit.state_dict(prefix="vit.").items():
         assert (after[name] - value).abs().max() < 0.05, name  # a step or two from where it began
     with pytest.raises(IncompatibleWeightsError, match="another size"):
-        running.train_editor(shards, tmp_path / "none", other, running.EditPlan(0.01, 0.0), start=start)
+        pipeline.train_editor(shards, tmp_path / "none", other, editor(clip_minutes=0.01, minutes=0.0), start=start)

@@ -1,4 +1,4 @@
-"""HeadNet's lessons are consistent: what is drawn, what is marked and what is asked belong together."""
+"""HeadNet's training samples are consistent: what is drawn, what is marked and what is asked belong together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import HeadNet
 from headlift.model.template import Region
 from headlift.model.types import FOCAL
-from headlift_trainer.headnet.augment import IGNORED, backgrounds, lesson
+from headlift_trainer.device import to_device
+from headlift_trainer.headnet.augment import IGNORED, backgrounds, training_sample
 from headlift_trainer.headnet.data import HeadPictures, PackedHeads
 from headlift_trainer.headnet.figures import figures_of, project
 from headlift_trainer.headnet.landmarks import landmark_rows
-from headlift_trainer.headnet.task import HeadNetTask, contrast
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.task import Share
+from headlift_trainer.tasks.headnet import HeadNetTask, contrast, headnet_losses
 from headlift_trainer.template.build import builtin_template
 
 SIZE, L = 64, 8
@@ -66,7 +66,7 @@ def test_landmarks_and_classes_stay_together_under_crops_and_mirrors(heads: Pack
     generator = torch.Generator().manual_seed(0)
     found = 0
     for _ in range(6):
-        given = lesson(heads.pictures(torch.arange(4), torch.tensor([0, 1, 2, 1])), SIZE, generator)
+        given = training_sample(heads.pictures(torch.arange(4), torch.tensor([0, 1, 2, 1])), SIZE, generator)
         uv, _ = project(given.landmarks, given.viewmats)
         for i in range(4):
             for number, label in ((0, 8), (L // 2, 9)):  # mirrored heads carry landmark 0 at the mirror's place
@@ -81,7 +81,9 @@ def test_landmarks_and_classes_stay_together_under_crops_and_mirrors(heads: Pack
 
 def test_hidden_pixels_are_not_judged_and_everything_else_is_a_class(heads: PackedHeads) -> None:
     generator = torch.Generator().manual_seed(3)
-    given = lesson(heads.pictures(torch.arange(4).repeat(4), torch.ones(16, dtype=torch.int64)), SIZE, generator)
+    given = training_sample(
+        heads.pictures(torch.arange(4).repeat(4), torch.ones(16, dtype=torch.int64)), SIZE, generator
+    )
     assert ((given.classes < 19) | (given.classes == IGNORED)).all()
     assert (given.classes == IGNORED).any()
     assert given.pictures.min() >= 0
@@ -102,8 +104,8 @@ def test_the_loss_falls_and_the_figures_are_those_of_the_network(heads: PackedHe
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
-        loss, parts = task.loss(generator, Share())
-        assert set(parts) == {"parsing", "alpha", "landmarks", "doubt", "pose", "identity"}
+        loss, parts = task.loss(task.draw(generator), generator)
+        assert set(parts) == {"parsing", "alpha", "landmarks", "spread", "pose", "identity"}
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -151,3 +153,12 @@ def test_mirroring_twice_changes_nothing(heads: PackedHeads) -> None:
     torch.testing.assert_close(twice.classes, given.classes)
     torch.testing.assert_close(twice.landmarks, given.landmarks)
     torch.testing.assert_close(twice.viewmats, given.viewmats)
+
+
+def test_losses_stay_on_the_batchs_device(heads: PackedHeads) -> None:
+    """On meta tensors, which refuse to be mixed with the CPU's as a GPU's do."""
+    meta = torch.device("meta")
+    given = training_sample(heads.pictures(torch.arange(4), torch.ones(4, dtype=torch.int64)), 32, torch.Generator())
+    output = to_device(HeadNet(TINY, torch.arange(L))(given.pictures), meta)
+    parts = headnet_losses(output, to_device(given, meta), torch.ones(19, device=meta))
+    assert {value.device for value in parts.values()} == {meta}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 import torchvision.transforms.functional as TF
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.pretrained.dinov2 import Dinov2
-from headlift_trainer.features_cache import CachedBackbone
-from headlift_trainer.perceptual import Framing, Memory, PictureTerm, dino_loss, l1_loss
+from headlift_trainer.perceptual import Framing, Memory, PictureTerm, l1_loss
 
 MEMORIES: tuple[Memory, ...] = ("keep", "recompute", "early")
 
@@ -109,27 +104,6 @@ def test_a_gpu_gives_the_same_numbers(term: PictureTerm, pictures: Tensor) -> No
     distances, _ = gradient(term, pictures, pictures.flip(0))
     other = term.cuda().distances(pictures.cuda(), pictures.flip(0).cuda())
     torch.testing.assert_close(other.cpu(), distances, rtol=2e-3, atol=1e-4)
-
-
-def test_targets_that_come_again_are_remembered(
-    make_dino: Callable[..., Dinov2], pictures: Tensor, tmp_path: Path
-) -> None:
-    def cached(*layers: int) -> tuple[PictureTerm, CachedBackbone]:
-        term = dino_loss(make_dino(layers), framing=Framing(56)).remember_targets(folder=tmp_path)
-        assert term._cache is not None
-        return term, term._cache
-
-    expected = dino_loss(make_dino((2, 3)), framing=Framing(56)).distances(pictures, pictures.flip(0))
-    term, cache = cached(2, 3)
-    for _ in range(2):
-        torch.testing.assert_close(term.distances(pictures, pictures.flip(0)), expected)
-    assert (cache.hits, cache.misses) == (3, 3)
-    term, cache = cached(2, 3)  # as in another run
-    term.encode(pictures)
-    assert (cache.hits, cache.misses) == (3, 0)
-    term, cache = cached(3)  # other layers are other features
-    term.encode(pictures)
-    assert (cache.hits, cache.misses) == (0, 3)
 
 
 def test_a_network_that_would_be_trained_is_refused() -> None:

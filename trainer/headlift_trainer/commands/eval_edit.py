@@ -45,9 +45,9 @@ def edit(args: argparse.Namespace) -> int:
     from headlift.errors import IncompatibleWeightsError, InvalidInputError
     from headlift.model.edit.checkpoint import load_edit_weights
     from headlift.stages.edit import Edit, SmallClip
-    from headlift_trainer.editing.clip_task import retrieval, zero_shot
     from headlift_trainer.editing.data import pack_sets
     from headlift_trainer.editing.figures import EditEvaluation, style_sheet, subject_of, text_sheet
+    from headlift_trainer.tasks.clip import retrieval, zero_shot
 
     if args.limit < 1:
         raise InvalidInputError(f"--limit is {args.limit}; it must be at least 1 head.", field="limit")

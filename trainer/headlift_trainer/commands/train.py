@@ -14,10 +14,9 @@ from headlift_trainer.commands.train_ablation import register_ablation
 from headlift_trainer.commands.train_editor import register_editor
 
 if TYPE_CHECKING:
-    import torch
-
     from headlift_trainer.loop import RunResult
     from headlift_trainer.recipes.config import RecipeConfig
+    from headlift_trainer.tasks.build import RunPaths
 
 # Named here as well as in `headlift_trainer.recipes`, which takes seconds to import; a test holds the two together.
 RECIPES = (
@@ -43,35 +42,40 @@ def _add_everything(kinds: Subparsers) -> None:
     parser.add_argument("--preset", default="mini", choices=["mini"], help="which weights (default: mini)")
     parser.add_argument("--assets", type=Path, metavar="DIR", help="asset folder (default: procedural heads alone)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything; also to go on")
-    parser.add_argument("--heads", type=int, default=1000, help="geometries to train on (default: 1000)")
-    parser.add_argument("--headnet-hours", type=float, default=1.0, help="of wall time for HeadNet (default: 1)")
-    parser.add_argument("--hours", type=float, default=1.5, help="of wall time for the rest of training (default: 1.5)")
+    recipe = parser.add_argument_group("recipe (default: what the shipped weights took)")
+    recipe.add_argument("--heads", type=int, help="geometries to train on")
+    recipe.add_argument("--headnet-hours", type=float, metavar="H", help="of wall time for HeadNet")
+    recipe.add_argument("--hours", type=float, metavar="H", help="of wall time for decoder and sharpener")
+    recipe.add_argument("--seed", type=int)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--workers", type=int, default=1, help="processes that generate heads (default: 1)")
-    parser.add_argument("--seed", type=int, default=0)
 
 
 def everything(args: argparse.Namespace) -> int:
     """``headlift train everything``."""
-    from headlift_trainer.everything import Everything, InterruptedTrainingError, Patience, Plan
+    from headlift_trainer.mini_pipeline import GracefulStop, InterruptedTrainingError, MiniPipeline
+    from headlift_trainer.recipes.mini import mini
 
-    plan = Plan(args.heads, args.headnet_hours, args.hours, args.workers, args.seed)
-    patience = Patience()
-    work = Everything(args.assets, args.out, plan, lambda line: say(args, line), patience)
+    names = ("heads", "headnet_hours", "hours", "seed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    stop = GracefulStop()
+    config = mini(**given, device=args.device)
+    pipeline = MiniPipeline(config, args.assets, args.out, lambda line: say(args, line), stop, workers=args.workers)
     signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda number, frame: patience.ask()) for number in signals]
+    before = [signal.signal(number, lambda number, frame: stop.request()) for number in signals]
     finished = False
     try:
-        work()
+        pipeline()
         finished = True
     except (InterruptedTrainingError, KeyboardInterrupt):
         pass
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-    rows = [{"step": s.name, "hours": round(s.hours, 4), "done": s.done, "figures": s.figures} for s in work.steps]
+    rows = [{"step": s.name, "hours": round(s.hours, 4), "done": s.done, "figures": s.figures} for s in pipeline.log]
     lines = [f"{row['hours']:>8.3f} h  {row['step']}{'' if row['done'] else ', not done'}" for row in rows]
     lines.append("done" if finished else "stopped; the same command goes on")
-    emit(args, {"finished": finished, "hours": round(work.steps.hours, 4), "steps": rows}, "\n".join(lines))
+    emit(args, {"finished": finished, "hours": round(pipeline.log.hours, 4), "steps": rows}, "\n".join(lines))
     return 0 if finished else 130
 
 
@@ -139,17 +143,17 @@ def list_recipes(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """``headlift train RECIPE``."""
-    from headlift_trainer.building import Places, parse_data
     from headlift_trainer.recipes import RECIPES as FOUND
+    from headlift_trainer.tasks.build import RunPaths, parse_data
 
     config = changed(FOUND[args.recipe](), args)
     data = tuple((name, folder.absolute()) for name, folder in parse_data(args.data).items())
     # Absolute, as workers start elsewhere.
     given = (args.networks, args.start, args.features, args.flame)
     networks, start, features, flame = (path and path.expanduser().absolute() for path in given)
-    places = Places(data, networks, start, features, args.partial, flame)
+    paths = RunPaths(data, networks, start, features, args.partial, flame)
     say(args, f"{config.name}: {config.about}; ends after {config.schedule.steps} steps")
-    result = _under_ray(args, config, places) if args.workers else _here(args, config, places)
+    result = _under_ray(args, config, paths) if args.workers else _in_process(args, config, paths)
     emit(args, _facts(result), _text(result))
     return 0 if result.finished else 130
 
@@ -160,42 +164,35 @@ def changed(config: RecipeConfig, args: argparse.Namespace) -> RecipeConfig:
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if "minutes" in given and "steps" not in given:
         given["steps"] = None
-    config = replace(config, schedule=replace(config.schedule, **given))
+    config = replace(config, schedule=replace(config.schedule, **given), device=args.device)
     return config if args.batch_size is None else replace(config, batch_size=args.batch_size)
 
 
-def build_task(config: RecipeConfig, places: Any, device: torch.device) -> Any:
-    """The recipe's task; a function of its own so that Ray can send it."""
-    from headlift_trainer.building import build
-
-    return build(config, places, device)
-
-
-def _here(args: argparse.Namespace, config: RecipeConfig, places: Any) -> RunResult:
+def _in_process(args: argparse.Namespace, config: RecipeConfig, paths: RunPaths) -> RunResult:
     """In this process; a polite end (SIGTERM) writes a checkpoint first."""
-    import torch
-
+    from headlift_trainer.device import torch_device
     from headlift_trainer.loop import run
+    from headlift_trainer.tasks.build import build_task
 
     asked: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     try:
-        task = build_task(config, places, torch.device(name))
+        task = build_task(config, paths, torch_device(config.device))
         return run(task, config.schedule, args.out, resume=not args.fresh, quiet=args.json, stop=lambda: bool(asked))
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _under_ray(args: argparse.Namespace, config: RecipeConfig, places: Any) -> RunResult:
+def _under_ray(args: argparse.Namespace, config: RecipeConfig, paths: RunPaths) -> RunResult:
     """On several workers."""
     from headlift_trainer.job import Workers, run_job
+    from headlift_trainer.tasks.build import build_task
 
     least, most = _range(args.workers)
     # A step needs a micro-batch for every worker.
     schedule = replace(config.schedule, accumulate=max(config.schedule.accumulate, most))
     return run_job(
-        partial(build_task, config, places),
+        partial(build_task, config, paths),
         schedule,
         args.out if "://" in args.out else Path(args.out),
         Workers(least=least, most=most, cpus=args.cpus, gpus=args.gpus),

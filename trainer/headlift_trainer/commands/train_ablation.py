@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from headlift.commands.session import Subparsers, add_command, say
@@ -30,15 +29,19 @@ def register_ablation(kinds: Subparsers) -> None:
     parser.add_argument("--heads", type=int, default=24, help="held-out heads that are measured (default: 24)")
     parser.add_argument("--most", type=int, metavar="N", help="train on so many geometries at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the tables (default: OUT/ablation.md)")
 
 
 def ablate(args: argparse.Namespace) -> int:
     """``headlift train ablation``."""
     from headlift_trainer.ablation import run_ablation, tables
+    from headlift_trainer.closed_form import fit_closed_forms
+    from headlift_trainer.datasets.synthetic import Corpus
+    from headlift_trainer.provenance import TrainingCost
     from headlift_trainer.recipes.ablation import ablation
-    from headlift_trainer.stages import Corpus, Spent, closed_forms, keep
     from headlift_trainer.synthetic.source.seeds import HELD_OUT
+    from headlift_trainer.tasks.mini import save_checkpoint
     from headlift_trainer.template.build import builtin_template
 
     lengths = [n for n in (args.minutes, args.steps) if n is not None]
@@ -49,18 +52,18 @@ def ablate(args: argparse.Namespace) -> int:
     corpus = Corpus.of(args.shards, args.targets, builtin_template(), known, sorted(HELD_OUT))
     if args.steps is None and args.minutes is None:
         args.minutes = _MINUTES
-    runs = ablation(math.inf if args.minutes is None else args.minutes, steps=args.steps, seed=args.seed)
+    runs = ablation(args.minutes, steps=args.steps, seed=args.seed, device=args.device)
     start = args.start or args.out / "closed_forms.safetensors"
     if not start.is_file() and args.headnet is not None:
         say(args, f"closed forms of {len(known)} heads")
         args.out.mkdir(parents=True, exist_ok=True)
         config = next(iter(runs.values()))
-        model, figures = closed_forms(config, corpus, args.headnet)
-        keep(model, config, start, corpus.train, Spent(), figures)
+        model, figures = fit_closed_forms(config, corpus.train, args.headnet)
+        save_checkpoint(model, config, start, corpus.train, TrainingCost(), figures)
     found = run_ablation(
         runs, start, corpus, args.out, heads=args.heads, say=lambda line: say(args, line), quiet=args.json
     )
     args.markdown = args.markdown or args.out / "ablation.md"
-    lengths_said = {"minutes_a_run": args.minutes, "steps_a_run": args.steps}
-    finish(args, lengths_said | {"training_heads": len(known), "runs": found}, tables(found))
+    length_of_runs = {"minutes_a_run": args.minutes, "steps_a_run": args.steps}
+    finish(args, length_of_runs | {"training_heads": len(known), "runs": found}, tables(found))
     return 0

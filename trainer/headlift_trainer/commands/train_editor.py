@@ -27,6 +27,7 @@ def register_editor(kinds: Subparsers) -> None:
         parser.add_argument("--clip-minutes", type=float, default=10.0, metavar="M", help="(default: 10)")
         parser.add_argument("--size", default="mini", choices=["mini", "tiny"], help="of the model (default: mini)")
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     editor.add_argument(
         "--start", type=Path, metavar="FILE", help="editing weights to begin with, of this or another HeadNet"
     )
@@ -39,15 +40,16 @@ def register_editor(kinds: Subparsers) -> None:
 def train_editor(args: argparse.Namespace) -> int:
     """``headlift train editor``."""
     from headlift_trainer.commands.eval_options import load_model
-    from headlift_trainer.editing import running
+    from headlift_trainer.editing import pipeline
+    from headlift_trainer.recipes.editor import editor
 
-    plan = running.EditPlan(args.clip_minutes, args.minutes, args.size, args.seed)
+    config = editor(args.size, clip_minutes=args.clip_minutes, minutes=args.minutes, seed=args.seed, device=args.device)
     model = load_model(args.reconstruction)[1]
     asked: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:
-        result = running.train_editor(
-            args.shards, args.out, model, plan, start=args.start, targets=args.targets,
+        result = pipeline.train_editor(
+            args.shards, args.out, model, config, start=args.start, targets=args.targets,
             say=lambda line: say(args, line), quiet=args.json, stop=lambda: bool(asked),
         )  # fmt: skip
     finally:
@@ -59,17 +61,18 @@ def train_clip(args: argparse.Namespace) -> int:
     """``headlift train clip``."""
     from headlift.errors import IncompatibleWeightsError
     from headlift_trainer.commands.eval_options import load_model
-    from headlift_trainer.editing import running
+    from headlift_trainer.editing import pipeline
     from headlift_trainer.editing.data import pack_sets
+    from headlift_trainer.recipes.editor import editor
 
     model = load_model(args.reconstruction)[1]
     net = model.encoder.headnet
     if net is None:
         raise IncompatibleWeightsError(f"The small CLIP reads HeadNet, and {model.config.name!r} has none.")
-    plan = running.EditPlan(args.clip_minutes, size=args.size, seed=args.seed)
+    config = editor(args.size, clip_minutes=args.clip_minutes, seed=args.seed, device=args.device)
     train, held_out = pack_sets(args.shards, net, args.out / "packed")
-    _, figures, finished = running.train_clip(
-        train, held_out, net, args.out / "clip", plan, say=lambda line: say(args, line), quiet=args.json
+    _, figures, finished = pipeline.train_clip(
+        train, held_out, net, args.out / "clip", config, say=lambda line: say(args, line), quiet=args.json
     )
     return _report(args, figures, finished)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from headlift.errors import HeadliftError
 from headlift_trainer.datasets.filters import Filtered, evenly
-from headlift_trainer.datasets.generated import SyntheticDataset
+from headlift_trainer.datasets.generated import GeneratedHeads
 from headlift_trainer.datasets.headframe import facing_degrees
 from headlift_trainer.datasets.interface import F32, U8
 from headlift_trainer.datasets.opening import detect_kind, open_dataset
@@ -76,7 +76,7 @@ class Opaque:
 
 def check(
     folder: Path, kind: str = "auto", *, limit: int = 500, tick: Tick | None = None
-) -> tuple[Report, RigDataset | WildDataset | SyntheticDataset]:
+) -> tuple[Report, RigDataset | WildDataset | GeneratedHeads]:
     """Look a folder through.
 
     Args:
@@ -169,7 +169,7 @@ def _check_wild(dataset: WildDataset, report: Report, limit: int, tick: Tick) ->
     _note_masks(report, maskless)
 
 
-def _check_generated(dataset: SyntheticDataset, report: Report, limit: int, tick: Tick) -> None:
+def _check_generated(dataset: GeneratedHeads, report: Report, limit: int, tick: Tick) -> None:
     rng = np.random.default_rng(0)
     for index in evenly(len(dataset), limit):
         try:

@@ -1,34 +1,79 @@
-"""Our own generated heads behind the same interface: shards of `headlift synth`, read when they are needed.
+"""The one reader of our generator's shards, and generated heads as a data set like others.
 
 So the paper's recipes run on our data. An item is a shard: one geometry in one appearance, seen by V cameras.
+
+Legend: V views, S picture side.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from headlift.errors import FormatError
+from headlift.model.types import FOCAL, Cameras
+from headlift_trainer import augment
+from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.datasets.filters import FURTHEST_DEG, Filtered, Split
 from headlift_trainer.datasets.headframe import facing_degrees
 from headlift_trainer.datasets.interface import PictureSample
-from headlift_trainer.datasets.synthetic import HeadViews, load_views
-from headlift_trainer.step import crop_cameras
+from headlift_trainer.synthetic.generate import path_of
+from headlift_trainer.synthetic.render.views import portrait_viewmats
 from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
 _SHARD = re.compile(r"head_(\d+)_(\d+)\.npz")
+_SAME_FOCAL = 1e-4  # relative
 _KEPT = 64  # shards in memory; 4 MB each at 256 px
 
 
-class SyntheticDataset:
+@dataclass(frozen=True)
+class HeadViews:
+    """All pictures of one generated head, and two kinds of cameras."""
+
+    rgba: NDArray[np.uint8]  # [V, S, S, 4]
+    viewmats: NDArray[np.float32]  # [V, 4, 4] with the portrait crop's intrinsics, as a pose estimate says it
+    exact: NDArray[np.bool_]  # [V]; elsewhere the focal length was another, and those differ in perspective
+    true_viewmats: NDArray[np.float32]  # [V, 4, 4] as the pictures were drawn
+    Ks: NDArray[np.float32]  # [V, 3, 3] pixels, likewise
+
+    @property
+    def cameras(self) -> Cameras:
+        """What to splat each view with: the crop's intrinsics where they hold, the true ones elsewhere."""
+        size, exact = self.rgba.shape[1], torch.from_numpy(self.exact)[:, None, None]
+        crop = crop_cameras(torch.from_numpy(self.viewmats), size)
+        viewmats = torch.where(exact, crop.viewmats, torch.from_numpy(self.true_viewmats))
+        return Cameras(viewmats, torch.where(exact, crop.Ks, torch.from_numpy(self.Ks)), size, size)
+
+
+def load_views(shards: Path, seed: int, appearance: int) -> HeadViews:
+    """One generated head.
+
+    The generator shifts some crops by their principal point, and may vary the focal length. In `viewmats` a shift is a
+    turn of the camera and a focal length a change of distance, so that every view has the portrait crop's intrinsics.
+    """
+    with np.load(path_of(shards, seed, appearance)) as shard:
+        rgba, viewmats, Ks = shard["rgba"], shard["viewmats"], shard["Ks"]
+    size = rgba.shape[1]
+    stretch = Ks[:, 0, 0] / (FOCAL * size)
+    exact = np.abs(stretch - 1) < _SAME_FOCAL
+    # What stays as it was drawn keeps its every bit.
+    upright = np.where(exact[:, None, None], viewmats, portrait_viewmats(viewmats, Ks, size))
+    off = (Ks[:, :2, 2] - size / 2) / Ks[:, [0, 1], [0, 1]] * np.where(exact, 1, stretch)[:, None]
+    turned = torch.from_numpy(upright.astype(np.float32))
+    turned[:, :3] = augment.pan_and_tilt(*torch.from_numpy(off.astype(np.float32)).unbind(-1)) @ turned[:, :3]
+    return HeadViews(rgba, turned.numpy(), exact, viewmats, Ks)
+
+
+class GeneratedHeads:
     """Generated heads as a `HeadDataset`.
 
     Args:
@@ -83,7 +128,7 @@ class SyntheticDataset:
         first = int(rng.choice(front))
         others = rng.permutation([i for i in range(len(head.rgba)) if i != first])[:targets]
         rows = torch.tensor([first, *others])
-        chosen = self._resized(torch.from_numpy(head.rgba[rows]).permute(0, 3, 1, 2).float() / 255)
+        chosen = self._resized(torch.from_numpy(head.rgba[rows.numpy()]).permute(0, 3, 1, 2).float() / 255)
         size = chosen.shape[-1]
         given = crop_cameras(torch.from_numpy(head.viewmats[[first]]), size)
         cameras = head.cameras

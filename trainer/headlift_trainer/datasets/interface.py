@@ -28,9 +28,9 @@ class PictureSample:
     """One head at one moment: what the model is given, and what its answer is compared with."""
 
     picture: Tensor  # [4, S, S] premultiplied RGB and alpha, 0..1
-    camera: Cameras | None  # C = 1, the picture's; None where nothing was able to tell
+    camera: Cameras  # C = 1, the picture's
     targets: Tensor  # [C, 4, S, S] premultiplied RGB and alpha; the first is the input's own view
-    target_cameras: Cameras | None  # of the targets; None where the input's is
+    target_cameras: Cameras  # of the targets
     subject: str  # who
     views: tuple[str, ...]  # names of the targets' views
 

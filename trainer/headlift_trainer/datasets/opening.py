@@ -19,13 +19,13 @@ from headlift_trainer.datasets.ava256 import Ava256
 from headlift_trainer.datasets.cafca import Cafca
 from headlift_trainer.datasets.ffhq import Ffhq
 from headlift_trainer.datasets.filters import FFHQ_SUBSET, Split
-from headlift_trainer.datasets.generated import SyntheticDataset
-from headlift_trainer.datasets.interface import HeadDataset
+from headlift_trainer.datasets.generated import GeneratedHeads
+from headlift_trainer.datasets.interface import HeadDataset, PictureSample
+from headlift_trainer.datasets.mixture import Source
 from headlift_trainer.datasets.nersemble import Nersemble
 from headlift_trainer.datasets.rig import RigDataset
 from headlift_trainer.datasets.vfhq import Vfhq
 from headlift_trainer.datasets.wild import WildDataset
-from headlift_trainer.samples import Sample, Source
 
 _log = logging.getLogger(__name__)
 KINDS = ("nersemble", "cafca", "ffhq", "vfhq", "ava256", "synthetic")
@@ -64,7 +64,7 @@ def detect_kind(folder: Path) -> str:
 
 def open_dataset(
     kind: str, folder: Path, *, size: int = 512, split: Split = "train", **options: Any
-) -> RigDataset | WildDataset | SyntheticDataset:
+) -> RigDataset | WildDataset | GeneratedHeads:
     """A data set as training takes it.
 
     Args:
@@ -72,7 +72,7 @@ def open_dataset(
         folder: Its folder, in the published layout.
         size: Side of the crops, pixels.
         split: Which subjects.
-        options: What RigDataset, WildDataset or SyntheticDataset take beside these.
+        options: What RigDataset, WildDataset or GeneratedHeads take beside these.
 
     Raises:
         InvalidInputError: No such kind.
@@ -81,7 +81,7 @@ def open_dataset(
     if not folder.is_dir():
         raise FormatError(f"There is no folder {folder.name}.")
     if kind in ("synthetic", "generated"):
-        return SyntheticDataset(folder, size=size, split=split, **options)
+        return GeneratedHeads(folder, size=size, split=split, **options)
     if kind == "ffhq":
         return WildDataset(Ffhq(folder), size=size, split=split, **({"limit": FFHQ_SUBSET} | options))
     if kind == "vfhq":
@@ -93,7 +93,7 @@ def open_dataset(
 
 
 class DatasetSource:
-    """A data set as the trainer's loop draws from it (`headlift_trainer.samples.Source`)."""
+    """A data set as the trainer's loop draws from it (`headlift_trainer.datasets.mixture.Source`)."""
 
     def __init__(self, dataset: HeadDataset) -> None:
         self.dataset = dataset
@@ -102,7 +102,7 @@ class DatasetSource:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def sample(self, generator: torch.Generator, views: int) -> Sample:
+    def sample(self, generator: torch.Generator, views: int) -> PictureSample:
         """A random item; a broken one is drawn anew.
 
         Raises:
@@ -112,10 +112,7 @@ class DatasetSource:
         rng = np.random.default_rng(seed)
         for attempt in range(_TRIES):
             try:
-                found = self.dataset.sample(int(rng.integers(len(self.dataset))), rng, views)
-                if found.camera is None or found.target_cameras is None:
-                    raise FormatError(f"{self.name}: {found.subject} has no camera; run `headlift data prepare`.")
-                return Sample(found.picture, found.camera, found.targets, found.target_cameras)
+                return self.dataset.sample(int(rng.integers(len(self.dataset))), rng, views)
             except FormatError as error:
                 if attempt == _TRIES - 1:
                     raise
@@ -124,11 +121,18 @@ class DatasetSource:
 
 
 def open_pair(kind: str, folder: Path, *, size: int = 512) -> tuple[Source, Source]:
-    """Training and held-out portraits, as `headlift_trainer.building.OPENERS` wants them."""
+    """Training and held-out portraits of a data set."""
     train, held_out = (DatasetSource(open_dataset(kind, folder, size=size, split=s)) for s in ("train", "validation"))
     return train, held_out
 
 
+def open_generated(folder: Path) -> tuple[Source, Source]:
+    """Training and held-out heads of our generator, at the size that they were rendered."""
+    train, held_out = (DatasetSource(GeneratedHeads(folder, split=s)) for s in ("train", "validation"))
+    return train, held_out
+
+
+# From a data set's name to what opens its folder: training and held-out portraits.
 SOURCE_OPENERS: dict[str, Callable[[Path], tuple[Source, Source]]] = {
     kind: partial(open_pair, kind) for kind in KINDS if kind != "synthetic"
-}
+} | {"generated": open_generated}

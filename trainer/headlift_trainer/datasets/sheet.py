@@ -50,8 +50,7 @@ def sheet_of(samples: Sequence[PictureSample]) -> Image.Image:
         sheet.paste(_tile(sample.picture), (0, top + _BAND))
         for column, target in enumerate(sample.targets):
             tile = _tile(target)
-            if sample.target_cameras is not None:
-                _annotate(tile, sample.target_cameras[column].resized(TILE, TILE))
+            _annotate(tile, sample.target_cameras[column].resized(TILE, TILE))
             sheet.paste(tile, ((column + 1) * TILE, top + _BAND))
     return sheet
 

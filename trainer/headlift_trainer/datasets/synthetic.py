@@ -1,4 +1,4 @@
-"""Generated heads with their anchor targets, held in memory, as training batches.
+"""Generated heads with their anchor targets, held in memory, as training batches; `generated` reads the shards.
 
 Legend: G geometries, M appearances, V views, N anchors, S picture side, B batch.
 """
@@ -11,20 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
 from headlift.model.template import Template
-from headlift.model.types import FOCAL, Cameras
+from headlift.model.types import FOCAL
 from headlift_trainer import augment, augment_wild
+from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.recipes.mini import Augmentation
-from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
-from headlift_trainer.synthetic.render.views import portrait_viewmats
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
-_SAME_FOCAL = 1e-4  # relative
+
+
+# How often each view of the generator's rig is an input: the random portraits mostly, the back never.
+_INPUT_WEIGHTS = (1.0, 0.8, 0.8, 0.4, 0.4, 0.0, 0.05, 0.05, 2.0, 2.0, 2.0, 2.0, 0.3, 0.3)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class HeadBatch:
     viewmats: Tensor  # [B, 4, 4] the true cameras of the pictures
     means: Tensor  # [B, N, 3] m
     colors: Tensor  # [B, N, 3] 0..1
-    seen: Tensor  # [B, N] 0..1, how well the target colours are known
+    visibility: Tensor  # [B, N] 0..1, how well the target colours are known
     target: Tensor | None = None  # [B, C, 4, S, S] further pictures of the same heads
     target_viewmats: Tensor | None = None  # [B, C, 4, 4]
 
@@ -84,7 +85,7 @@ class SyntheticHeads:
         self.exact = torch.from_numpy(np.stack(exact))  # [M, V] bool, cameras of the crop's focal length
         self.means = torch.from_numpy(np.stack(means))  # [G, N, 3] float16
         self.colors = torch.from_numpy(np.stack(colors))  # [M, N, 3] uint8
-        self.seen = torch.from_numpy(np.stack(seen))  # [M, N] uint8
+        self.visibility = torch.from_numpy(np.stack(seen))  # [M, N] uint8
         self.hair = torch.from_numpy(np.stack(hair))  # [M, Q] uint8, how far hair covers each patch
         self.geometry = torch.tensor(geometry)  # [M]
 
@@ -107,7 +108,7 @@ class SyntheticHeads:
             self.viewmats[rows, views],
             self.means[self.geometry[rows]].float(),
             self.colors[rows].float() / 255,
-            self.seen[rows].float() / 255,
+            self.visibility[rows].float() / 255,
         )
         if target_views is None:
             return batch
@@ -145,47 +146,21 @@ class SyntheticHeads:
 
 
 @dataclass(frozen=True)
-class HeadViews:
-    """All pictures of one generated head, and two kinds of cameras."""
+class Corpus:
+    """What a run learns from, and what its figures are made of."""
 
-    rgba: NDArray[np.uint8]  # [V, S, S, 4]
-    viewmats: NDArray[np.float32]  # [V, 4, 4] with the portrait crop's intrinsics, as a pose estimate says it
-    exact: NDArray[np.bool_]  # [V]; elsewhere the focal length was another, and those differ in perspective
-    true_viewmats: NDArray[np.float32]  # [V, 4, 4] as the pictures were drawn
-    Ks: NDArray[np.float32]  # [V, 3, 3] pixels, likewise
+    train: SyntheticHeads
+    held_out: SyntheticHeads
 
-    @property
-    def cameras(self) -> Cameras:
-        """What to splat each view with: the crop's intrinsics where they hold, the true ones elsewhere."""
-        size, exact = self.rgba.shape[1], torch.from_numpy(self.exact)[:, None, None]
-        crop = torch.tensor([[FOCAL * size, 0, size / 2], [0, FOCAL * size, size / 2], [0, 0, 1]])
-        viewmats = torch.where(exact, torch.from_numpy(self.viewmats), torch.from_numpy(self.true_viewmats))
-        return Cameras(viewmats, torch.where(exact, crop, torch.from_numpy(self.Ks)), size, size)
+    @classmethod
+    def of(cls, shards: Path, targets: Path, template: Template, train: list[int], held_out: list[int]) -> Corpus:
+        """Read both into memory."""
+        return cls(*(SyntheticHeads(shards, targets, template, seeds) for seeds in (train, held_out)))
 
 
-def load_views(shards: Path, seed: int, appearance: int) -> HeadViews:
-    """One generated head.
-
-    The generator shifts some crops by their principal point, and may vary the focal length. In `viewmats` a shift is a
-    turn of the camera and a focal length a change of distance, so that every view has the portrait crop's intrinsics.
-    """
-    with np.load(path_of(shards, seed, appearance)) as shard:
-        rgba, viewmats, Ks = shard["rgba"], shard["viewmats"], shard["Ks"]
-    size = rgba.shape[1]
-    stretch = Ks[:, 0, 0] / (FOCAL * size)
-    exact = np.abs(stretch - 1) < _SAME_FOCAL
-    # What stays as it was drawn keeps its every bit.
-    upright = np.where(exact[:, None, None], viewmats, portrait_viewmats(viewmats, Ks, size))
-    off = (Ks[:, :2, 2] - size / 2) / Ks[:, [0, 1], [0, 1]] * np.where(exact, 1, stretch)[:, None]
-    turned = torch.from_numpy(upright.astype(np.float32))
-    turned[:, :3] = augment.pan_and_tilt(*torch.from_numpy(off.astype(np.float32)).unbind(-1)) @ turned[:, :3]
-    return HeadViews(rgba, turned.numpy(), exact, viewmats, Ks)
-
-
-def load_pictures(shards: Path, seed: int, appearance: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures [V, S, S, 4] and view matrices [V, 4, 4] of one generated head; see `load_views`."""
-    head = load_views(shards, seed, appearance)
-    return head.rgba, head.viewmats
+def input_weights(views: int) -> Tensor:
+    """How often each of the rig's first views is an input, [V]."""
+    return torch.tensor(_INPUT_WEIGHTS[:views])
 
 
 def mirrored(batch: HeadBatch, chosen: Tensor, mirror: Tensor) -> HeadBatch:
@@ -206,7 +181,7 @@ def mirrored(batch: HeadBatch, chosen: Tensor, mirror: Tensor) -> HeadBatch:
         cameras(batch.viewmats),
         torch.where(rows, batch.means[:, mirror] * MIRROR, batch.means),
         torch.where(rows, batch.colors[:, mirror], batch.colors),
-        torch.where(chosen[:, None], batch.seen[:, mirror], batch.seen),
+        torch.where(chosen[:, None], batch.visibility[:, mirror], batch.visibility),
         None if batch.target is None else pictures(batch.target),
         None if batch.target_viewmats is None else cameras(batch.target_viewmats),
     )
@@ -222,8 +197,8 @@ def augmented(batch: HeadBatch, generator: torch.Generator, augmentation: Augmen
         _shifted(batch.picture, shift), batch.viewmats, augment.sample_crop_jitter(count, generator, FOCAL)
     )
     if augmentation == "wild":
-        picture = augment_wild.taken(picture, generator)
-    picture = augment.spoil_picture(augment.spoil_matte(picture, generator), generator)
+        picture = augment_wild.simulate_capture(picture, generator)
+    picture = augment.degrade_image(augment.degrade_matte(picture, generator), generator)
     target = None
     if batch.target is not None:
         target = _shifted(batch.target.flatten(0, 1), shift.repeated(batch.target.shape[1])).view_as(batch.target)

@@ -1,4 +1,4 @@
-"""Generated heads as the editor's lessons see them: portraits, maps, what HeadNet finds, records; packed once.
+"""Generated heads as the editor learns from them: portraits, maps, what HeadNet finds, records; packed once.
 
 Legend: M heads (one geometry in one appearance), V views, S picture side, F picture features, B batch.
 """
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from headlift.errors import InvalidInputError
 from headlift.model.edit.style import picture_features
 from headlift.model.mini.headnet import HeadNet
-from headlift_trainer.datasets.synthetic import load_views
+from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
 from headlift_trainer.synthetic.source.seeds import HELD_OUT
 
@@ -43,7 +43,7 @@ class EditHeads:
     def __len__(self) -> int:
         return len(self.records)
 
-    def lesson(self, heads: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    def select(self, heads: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [B, 4, S, S] in 0..1 and maps [B, S, S] uint8 of the heads [B] seen in views [B]."""
         pairs = list(zip(heads.tolist(), views.tolist(), strict=True))
         rgba = torch.from_numpy(np.stack([self.pictures[m, v] for m, v in pairs])).permute(0, 3, 1, 2)

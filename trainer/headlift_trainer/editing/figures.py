@@ -21,10 +21,11 @@ from headlift.model.mini.parsing_groups import group_probabilities
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.stages.edit import Edit, EditOrder
-from headlift_trainer.editing.clip_task import name_values
+from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import values_of
-from headlift_trainer.step import crop_cameras, reconstruct
+from headlift_trainer.portraits import reconstruct
+from headlift_trainer.tasks.clip import name_values
 
 FACE, CLOTH, HAIR, GLASSES, HAT = 2, 3, 14, 15, 16
 # Words, the group and value that they name, and the class whose colour shows it.
@@ -94,12 +95,12 @@ class EditFigures:
 def subject_of(stage: Edit, model: EditModel, style: StyleModel, heads: EditHeads, row: int) -> Subject:
     """Held-out head number ``row``, from the front."""
     zero = torch.tensor([0])
-    picture, labels = heads.lesson(torch.tensor([row]), zero)
+    picture, labels = heads.select(torch.tensor([row]), zero)
     size = stage.map_size
     camera = crop_cameras(heads.viewmats[row, :1], size)
     whole = F.interpolate(labels[None].float(), (size, size), mode="nearest")[0, 0].to(torch.uint8)
     shown = F.interpolate(picture, (size, size), mode="bilinear")
-    parent = reconstruct(model.reconstruction, shown, camera)[0]
+    parent = reconstruct(model.reconstruction, shown[0], camera)
     look = style.embed_features(heads.features[row, :1])[0]
     return Subject(picture[0], whole, camera, look, parent, values_of(heads.records[row]))
 
@@ -245,7 +246,7 @@ def reference_colors(heads: EditHeads) -> dict[tuple[str, str], Tensor]:
         values = values_of(record)
         if not classes.keys() & values.keys():
             continue
-        picture, labels = heads.lesson(torch.tensor([row]), torch.tensor([0]))
+        picture, labels = heads.select(torch.tensor([row]), torch.tensor([0]))
         for group, label in classes.items():
             place = _inside(labels[0] == label)
             if group in values and int(place.sum()) >= _LEAST_PIXELS:

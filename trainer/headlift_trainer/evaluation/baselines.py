@@ -21,7 +21,7 @@ from torch import Tensor
 from headlift.errors import InvalidInputError
 from headlift.model.perchead.model import PercHead
 from headlift.model.types import Gaussians
-from headlift_trainer.datasets.synthetic import load_pictures
+from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.synthetic.source.seeds import HELD_OUT
@@ -128,7 +128,7 @@ class TrainingBaselines:
         if not self._thumbnails:
             views: dict[int, list[Tensor]] = {v: [] for v in THUMBNAIL_VIEWS}
             for seed, appearance in self.entries:
-                rgba = load_pictures(self._shards, seed, appearance)[0][list(THUMBNAIL_VIEWS)]
+                rgba = load_views(self._shards, seed, appearance).rgba[list(THUMBNAIL_VIEWS)]
                 pictures = torch.from_numpy(rgba).permute(0, 3, 1, 2).float() / 255
                 for v, picture in zip(THUMBNAIL_VIEWS, pictures, strict=True):
                     views[v].append(thumbnail(picture))

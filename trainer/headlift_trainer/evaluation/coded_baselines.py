@@ -31,6 +31,7 @@ from headlift.model.mini.morphable import MorphableHead
 from headlift.model.perchead.model import PercHead
 from headlift.model.splat import rasterize
 from headlift.model.types import Gaussians
+from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.evaluation.baselines import (
     THUMBNAIL,
     THUMBNAIL_VIEWS,
@@ -42,7 +43,6 @@ from headlift_trainer.evaluation.baselines import (
 )
 from headlift_trainer.evaluation.held_out import HeldOutHeads
 from headlift_trainer.metrics import psnr
-from headlift_trainer.step import crop_cameras
 
 _SPRITE_COLUMNS = 32
 _QUALITIES = (80, 60, 40, 20)  # of WebP, until the file fits

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError, NotFoundError
-from headlift_trainer.datasets.synthetic import load_pictures
+from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.evaluation.traits import traits_of
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.source.seeds import HELD_OUT, source_of
@@ -86,15 +86,15 @@ class HeldOutHeads:
         """
         path = path_of(self.folder, seed, appearance)
         try:
-            rgba, viewmats = load_pictures(self.folder, seed, appearance)
+            views = load_views(self.folder, seed, appearance)
             with np.load(path) as shard:
                 text = str(shard["attributes"][0]) if "attributes" in shard.files else "{}"
             attributes = json.loads(text)
         except (KeyError, ValueError, OSError) as error:
             raise InvalidInputError(f"{path.name} cannot be read as a generated head: {error}.") from error
-        pictures = torch.from_numpy(rgba).permute(0, 3, 1, 2).float() / 255
+        pictures = torch.from_numpy(views.rgba).permute(0, 3, 1, 2).float() / 255
         traits = {"source": source_of(seed)} | traits_of(attributes)
-        return HeldOutHead(seed, appearance, pictures, torch.from_numpy(viewmats), traits)
+        return HeldOutHead(seed, appearance, pictures, torch.from_numpy(views.viewmats), traits)
 
 
 def held_out_seeds(limit: int | None = None, sources: Sequence[str] = GENERATED) -> list[int]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
-from headlift.model.types import Cameras, Gaussians, Portrait
+from headlift.model.types import Cameras, Gaussians
 from headlift.stages.reconstruct import Reconstruct
+from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.datasets.synthetic import SyntheticHeads
 from headlift_trainer.evaluation.baselines import anchor_head, thumbnail
 from headlift_trainer.evaluation.synthetic import FRONT, camera_error
 from headlift_trainer.metrics import psnr
-from headlift_trainer.step import crop_cameras
+from headlift_trainer.portraits import portrait_of
 from headlift_trainer.synthetic.render.views import RIG_DEG
 
 HEADS = 24  # are looked at; `SyntheticEvaluation` looks at all
@@ -21,7 +22,7 @@ _ASKED = {"self": (0,), "novel": (1, 2, 3, 4), "back": (5,)}
 
 
 @torch.no_grad()
-def evaluate(model: PercHead, held_out: SyntheticHeads, train: SyntheticHeads) -> dict[str, float]:
+def evaluate(model: HeadModel, held_out: SyntheticHeads, train: SyntheticHeads) -> dict[str, float]:
     """PSNR of held-out heads that are in memory already, from their front view, beside both baselines.
 
     Quick and without files: what a training run prints between its stages. ``SyntheticEvaluation`` measures the rest.
@@ -30,35 +31,31 @@ def evaluate(model: PercHead, held_out: SyntheticHeads, train: SyntheticHeads) -
     model.eval()
     stage = Reconstruct(model)
     nearest = _nearest_rows(held_out, train)
-    mean = anchor_head(model, train.means.float().mean(0), _mean_colors(train))
+    device = model.device
+    mean = anchor_head(model, train.means.float().mean(0).to(device), _mean_colors(train).to(device))
     sums: dict[str, list[float]] = {}
     for row in range(0, len(held_out), max(1, len(held_out) // HEADS)):
-        pictures = held_out.pictures[row].permute(0, 3, 1, 2).float() / 255
-        cameras = crop_cameras(held_out.viewmats[row, : len(RIG_DEG)], held_out.size)
+        pictures = (held_out.pictures[row].permute(0, 3, 1, 2).float() / 255).to(device)
+        cameras = crop_cameras(held_out.viewmats[row, : len(RIG_DEG)], held_out.size).to(device)
 
         def add(prefix: str, head: Gaussians, cameras: Cameras = cameras, pictures: Tensor = pictures) -> None:
             scores = psnr(rasterize(head, cameras).rgb, pictures[: len(RIG_DEG), :3])
             for name, chosen in _ASKED.items():
                 sums.setdefault(f"{prefix}{name}_psnr", []).append(float(scores[list(chosen)].mean()))
 
-        front = stage(_portrait(pictures[0]))
+        front = stage(portrait_of(pictures[0]))
         add("", front.gaussians)
         add("mean_", mean)
         match = int(nearest[row])
         anchors = train.means[train.geometry[match]].float(), train.colors[match].float() / 255
-        add("nearest_", anchor_head(model, *anchors))
+        add("nearest_", anchor_head(model, *(values.to(device) for values in anchors)))
         if front.camera is not None:
             error = camera_error(front.camera.viewmats, cameras[0].viewmats)
             sums.setdefault("camera_error_deg", []).append(float(error))
-        side = stage(_portrait(pictures[1])).gaussians
+        side = stage(portrait_of(pictures[1])).gaussians
         sums.setdefault("from_45_front_psnr", []).append(float(psnr(rasterize(side, cameras[0]).rgb, pictures[:1, :3])))
     model.train(was_training)
     return {name: round(sum(values) / len(values), 2) for name, values in sums.items()}
-
-
-def _portrait(picture: Tensor) -> Portrait:
-    """A rendered crop [4, S, S] as the stage takes it."""
-    return Portrait(picture[:3], picture[3:], torch.eye(2, 3, dtype=torch.float64))
 
 
 def _mean_colors(data: SyntheticHeads) -> Tensor:

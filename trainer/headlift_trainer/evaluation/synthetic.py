@@ -26,12 +26,12 @@ from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
 from headlift.stages.clock import PlainClock
 from headlift.stages.reconstruct import Reconstruct, Reconstruction
+from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.evaluation.baselines import Baselines
 from headlift_trainer.evaluation.figures import figures
 from headlift_trainer.evaluation.held_out import HeldOutHead, HeldOutHeads
 from headlift_trainer.evaluation.records import Records
 from headlift_trainer.metrics import MetricNetworks, measure
-from headlift_trainer.step import crop_cameras
 from headlift_trainer.synthetic.render.views import RIG_DEG
 
 FRONT, PROFILE = 0, 3  # rig views that are given to the model

@@ -1,1 +1,1 @@
-"""Training HeadNet on generated heads: `landmarks`, `data`, `augment`, `task`, `figures`."""
+"""Training HeadNet on generated heads: `landmarks`, `data`, `augment`, `figures`; the task is in `tasks`."""

@@ -5,7 +5,7 @@ Legend: B batch, S picture side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,9 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from headlift.model.types import FOCAL
 from headlift_trainer.augment import (
     apply_crop_jitter,
+    degrade_image,
     sample_color_shift,
     sample_crop_jitter,
-    spoil_picture,
 )
 from headlift_trainer.headnet.data import HeadPictures
 
@@ -27,8 +27,8 @@ SWAPPED = ((4, 5), (6, 7), (8, 9))
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """B pictures as HeadNet gets them, and what it should say."""
+class HeadNetBatch:
+    """B pictures as HeadNet gets them, and what it should answer."""
 
     pictures: Tensor  # [B, 3, S, S] 0..1 over their backgrounds
     classes: Tensor  # [B, S / 2, S / 2] int64; IGNORED where it is not to be judged
@@ -37,8 +37,12 @@ class Lesson:
     landmarks: Tensor  # [B, L, 3] m
     people: Tensor  # [B]
 
+    def to(self, device: torch.device) -> HeadNetBatch:
+        """A copy on a device."""
+        return HeadNetBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
-def lesson(heads: HeadPictures, size: int, generator: torch.Generator) -> Lesson:
+
+def training_sample(heads: HeadPictures, size: int, generator: torch.Generator) -> HeadNetBatch:
     """An augmented batch of pictures `size` pixels a side."""
     heads = _mirrored(heads, torch.rand(len(heads.rgba), generator=generator) < 0.5)
     count = len(heads.rgba)
@@ -52,11 +56,11 @@ def lesson(heads: HeadPictures, size: int, generator: torch.Generator) -> Lesson
     straight = (rgba[:, :3] / alpha.clamp_min(1e-3)).clamp(0, 1)
     straight = shift(straight.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * _shade(count, size, generator)
     scene = straight * alpha + (1 - alpha) * backgrounds(rgba, generator)
-    pictures = spoil_picture(torch.cat([scene.clamp(0, 1), torch.ones_like(alpha)], 1), generator)[:, :3]
+    pictures = degrade_image(torch.cat([scene.clamp(0, 1), torch.ones_like(alpha)], 1), generator)[:, :3]
     alpha = F.interpolate(alpha, (size // 2, size // 2), mode="area")
     pictures, classes, alpha = _cut(pictures, classes, alpha, generator)
     pictures, classes = _hide(pictures, classes, generator)
-    return Lesson(_compressed(pictures, generator), classes, alpha, viewmats, heads.landmarks, heads.people)
+    return HeadNetBatch(_compressed(pictures, generator), classes, alpha, viewmats, heads.landmarks, heads.people)
 
 
 def _mirrored(heads: HeadPictures, chosen: Tensor) -> HeadPictures:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift.errors import InvalidInputError
-from headlift_trainer.datasets.synthetic import load_pictures
+from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.synthetic.generate import APPEARANCES, path_of
 from headlift_trainer.synthetic.prepare import target_path
 
@@ -99,13 +99,13 @@ def _pack(shards: Path, names: list[tuple[int, int]], cache: Path) -> None:
     cameras = []
     packed: np.memmap[Any, np.dtype[np.uint8]] | None = None
     for row, (seed, appearance) in enumerate(tqdm(names, desc="packing heads")):
-        rgba, viewmats = load_pictures(shards, seed, appearance)
+        head = load_views(shards, seed, appearance)
         with np.load(path_of(shards, seed, appearance)) as shard:
             classes = shard["classes"]
         if packed is None:
-            packed = np.lib.format.open_memmap(cache, "w+", np.uint8, (len(names), *rgba.shape[:3], CHANNELS))
-        packed[row, ..., :4], packed[row, ..., 4] = rgba, classes
-        cameras.append(viewmats)
+            packed = np.lib.format.open_memmap(cache, "w+", np.uint8, (len(names), *head.rgba.shape[:3], CHANNELS))
+        packed[row, ..., :4], packed[row, ..., 4] = head.rgba, classes
+        cameras.append(head.viewmats)
     assert packed is not None
     packed.flush()
     np.save(cache.with_suffix(".cameras.npy"), np.stack(cameras).astype(np.float32))

@@ -1,4 +1,4 @@
-"""HeadNet's own figures on held-out heads, and pictures of what it says.
+"""HeadNet's own figures on held-out heads, and pictures of its output.
 
 Legend: B batch, L landmarks.
 """
@@ -12,7 +12,8 @@ from torch import Tensor
 from headlift.model.cameras import cameras_from_pose
 from headlift.model.mini.headnet import NUM_CLASSES, HeadNet
 from headlift.model.types import FOCAL
-from headlift_trainer.headnet.augment import IGNORED, Lesson, lesson
+from headlift_trainer.cameras import project_to_crop
+from headlift_trainer.headnet.augment import IGNORED, HeadNetBatch, training_sample
 from headlift_trainer.headnet.data import PackedHeads
 
 EYES_M = 0.063  # between the eyeballs of a head in the canonical frame; landmark errors are given as shares of it
@@ -29,20 +30,19 @@ _PALETTE = torch.tensor(
 
 def project(points: Tensor, viewmats: Tensor) -> tuple[Tensor, Tensor]:
     """Where points [B, L, 3] m lie in pictures of the portrait crop: [B, L, 2] in 0..1, and 1 where inside [B, L]."""
-    local = points @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
-    uv = 0.5 + FOCAL * local[..., :2] / local[..., 2:].clamp_min(0.1)
+    uv = project_to_crop(points, viewmats)
     return uv, ((uv > -0.05) & (uv < 1.05)).all(-1).float()
 
 
-def _lessons(held_out: PackedHeads, size: int, count: int) -> list[Lesson]:
+def _held_out_batches(held_out: PackedHeads, size: int, count: int) -> list[HeadNetBatch]:
     """The same augmented pictures every time, of all heads and views."""
     generator = torch.Generator().manual_seed(1)
-    lessons = []
+    batches = []
     for start in range(0, count, _BATCH):
         numbers = torch.arange(start, min(start + _BATCH, count))
         pictures = held_out.pictures(numbers % len(held_out), (numbers * 5) % held_out.views)
-        lessons.append(lesson(pictures, size, generator))
-    return lessons
+        batches.append(training_sample(pictures, size, generator))
+    return batches
 
 
 @torch.no_grad()
@@ -54,28 +54,30 @@ def figures_of(net: HeadNet, held_out: PackedHeads, size: int, count: int = 320)
     """
     was_training = net.training
     net.eval()
-    hits, unions = torch.zeros(NUM_CLASSES), torch.zeros(NUM_CLASSES)
+    device = next(net.parameters()).device
+    hits, unions = torch.zeros(NUM_CLASSES, device=device), torch.zeros(NUM_CLASSES, device=device)
     nme, front, turns, matte, identities, people = [], [], [], [], [], []
-    for given in _lessons(held_out, size, count):
-        said = net(given.pictures)
+    for batch in _held_out_batches(held_out, size, count):
+        given = batch.to(device)
+        output = net(given.pictures)
         kept = given.classes != IGNORED
-        found = said.parsing.argmax(1)
+        predicted = output.parsing.argmax(1)
         for c in range(NUM_CLASSES):
-            mine, true = (found == c) & kept, (given.classes == c) & kept
+            mine, true = (predicted == c) & kept, (given.classes == c) & kept
             hits[c] += (mine & true).sum()
             unions[c] += (mine | true).sum()
-        true_uv, seen = project(given.landmarks, given.viewmats)
+        true_uv, inside = project(given.landmarks, given.viewmats)
         depth = given.viewmats[:, 2, 3:]
         eye_distance = FOCAL * EYES_M / depth
-        off = torch.linalg.vector_norm(said.landmarks - true_uv, dim=-1) / eye_distance
-        error = (off * seen).sum(1) / seen.sum(1).clamp_min(1)
-        turn = cameras_from_pose(said.pose.float(), size).viewmats[:, :3, :3] @ given.viewmats[:, :3, :3].mT
+        off = torch.linalg.vector_norm(output.landmarks - true_uv, dim=-1) / eye_distance
+        error = (off * inside).sum(1) / inside.sum(1).clamp_min(1)
+        turn = cameras_from_pose(output.pose.float(), size).viewmats[:, :3, :3] @ given.viewmats[:, :3, :3].mT
         cosine = (turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
         nme.append(error)
         front.append(given.viewmats[:, 2, 2] < -0.5)
         turns.append(cosine.clamp(-1, 1).acos().rad2deg())
-        matte.append((said.alpha.sigmoid() - given.alpha).abs().mean((1, 2, 3)))
-        identities.append(said.identity.float())
+        matte.append((output.alpha.sigmoid() - given.alpha).abs().mean((1, 2, 3)))
+        identities.append(output.identity.float())
         people.append(given.people)
     net.train(was_training)
     occurs, is_front, turned = unions > 0, torch.cat(front), torch.cat(turns)
@@ -102,14 +104,15 @@ def pictures_of(net: HeadNet, held_out: PackedHeads, size: int, count: int = 8) 
     """[3, 3 S, count S]: pictures with landmarks, classes, mattes."""
     was_training = net.training
     net.eval()
-    given = _lessons(held_out, size, count)[0]
-    said = net(given.pictures[:count])
+    device = next(net.parameters()).device
+    given = _held_out_batches(held_out, size, count)[0]
+    output = net(given.pictures[:count].to(device))
     net.train(was_training)
     marked = given.pictures[:count].clone()
-    for i, places in enumerate((said.landmarks * size).long()):
+    for i, places in enumerate((output.landmarks * size).long()):
         for x, y in places.clamp(0, size - 1).tolist():
             marked[i, :, y, x] = torch.tensor([0.0, 1.0, 0.0])
-    colors = _PALETTE[said.parsing.argmax(1)].permute(0, 3, 1, 2)
-    mattes = said.alpha.sigmoid().expand(-1, 3, -1, -1)
+    colors = _PALETTE[output.parsing.argmax(1).cpu()].permute(0, 3, 1, 2)
+    mattes = output.alpha.sigmoid().expand(-1, 3, -1, -1).cpu()
     rows = [marked, F.interpolate(colors, (size, size)), F.interpolate(mattes, (size, size))]
     return torch.cat([torch.cat(list(row), 2) for row in rows], 1).clamp(0, 1)

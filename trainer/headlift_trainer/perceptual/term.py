@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from headlift.errors import InvalidInputError
-from headlift_trainer.features_cache import CachedBackbone, identity_of
 
 # How the networks' activations are had when gradients are wanted: kept until the backward pass; computed again in it;
 # or never needed there, because each chunk's gradient is taken at once (the least memory, and no second pass).
@@ -85,7 +83,6 @@ class PictureTerm(nn.Module, ABC):
             )
         self.network = network
         self.chunk, self.memory = chunk, memory
-        self._cache: CachedBackbone | None = None
 
     @abstractmethod
     def features(self, pictures: Tensor) -> list[Tensor]:
@@ -98,8 +95,7 @@ class PictureTerm(nn.Module, ABC):
     @torch.no_grad()
     def encode(self, targets: Tensor) -> list[Tensor]:
         """Features of the true pictures [C, 3, H, W]; they may be kept, and given in their place."""
-        encode: Callable[[Tensor], list[Tensor]] = self._cache or self.features
-        parts = [encode(rows) for rows in torch.split(targets, self.chunk or max(1, len(targets)))]
+        parts = [self.features(rows) for rows in torch.split(targets, self.chunk or max(1, len(targets)))]
         return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
     def distances(self, pictures: Tensor, targets: Tensor | Sequence[Tensor]) -> Tensor:
@@ -123,23 +119,6 @@ class PictureTerm(nn.Module, ABC):
     def forward(self, pictures: Tensor, targets: Tensor | Sequence[Tensor]) -> Tensor:
         """The mean of `distances`."""
         return self.distances(pictures, targets).mean()
-
-    def remember_targets(self, *facts: object, memory_bytes: int = 2 << 30, folder: Path | None = None) -> Self:
-        """Keep the targets' features, for targets that come again as they were; returns itself.
-
-        Args:
-            facts: Whatever else changes the features, beside the network's weights and this term's settings.
-            memory_bytes: Of features kept in memory; those used longest ago go first.
-            folder: Where they stay between runs, if anywhere.
-        """
-        network = self.network if isinstance(self.network, nn.Module) else self
-        identity = identity_of(network, type(self).__name__, self.extra_repr(), *facts)
-
-        def encode(images: Tensor) -> list[Tensor]:
-            return self.features(images)
-
-        self._cache = CachedBackbone(encode, identity, memory_bytes=memory_bytes, folder=folder)
-        return self
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead.config import PercHeadConfig
-from headlift_trainer.task import Schedule
+from headlift.model.sizes import HeadModelConfig
+from headlift_trainer.schedule import Schedule
 
 TaskName = Literal["reconstruction", "sharpening", "editing"]
 
@@ -41,7 +41,7 @@ class RecipeConfig:
 
     name: str
     task: TaskName
-    model: PercHeadConfig
+    model: HeadModelConfig
     mixture: tuple[tuple[str, float], ...]  # data set and share of the samples
     loss: LossWeights
     schedule: Schedule
@@ -49,6 +49,7 @@ class RecipeConfig:
     target_views: int = 3  # further views that a head is compared in, beside the input's
     augmented: bool = False  # whether the sources change pictures at random; off lets frozen features be cached
     held_out_heads: int = 8  # of the figures
+    device: str = "auto"  # cpu, cuda, cuda:N, or the GPU where there is one; Ray gives each worker its own
     editor: str = ""  # size of the editing encoder, for editing runs
     starts_from: str | None = None  # recipe whose result this run starts from
     about: str = field(default="", compare=False)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.sizes import named_config
 from headlift_trainer.recipes.config import LossWeights, RecipeConfig
-from headlift_trainer.task import Schedule
+from headlift_trainer.schedule import Schedule
 
 # Input pictures of an epoch: 270 persons x 16 views, 1,500 x 30, and the subset of FFHQ (section 3.2).
 PICTURES: Mapping[str, int] = {"nersemble": 270 * 16, "cafca": 1500 * 30, "ffhq": 3000}
@@ -99,7 +98,7 @@ def edit() -> RecipeConfig:
     data = ("nersemble", "ffhq")
     return RecipeConfig(
         "edit", "editing", named_config("base"), _mixture(data), PERCEPTUAL, _schedule(24, data), batch_size=_BATCH,
-        starts_from="reconstruction", editor="base", about="3D editing: maps by FaRL, looks by CLIP ViT-L/14",
+        starts_from="reconstruction", editor="base", about="3D editing: maps by FaRL, styles by CLIP ViT-L/14",
     )  # fmt: skip
 
 
@@ -121,7 +120,7 @@ RECIPES: Mapping[str, Callable[[], RecipeConfig]] = {
 
 
 def _reconstruction(name: str, data: tuple[str, ...], loss: LossWeights, *, about: str) -> RecipeConfig:
-    model: PercHeadConfig = named_config("base")
+    model = named_config("base")
     return RecipeConfig(
         name, "reconstruction", model, _mixture(data), loss, _schedule(15, data), batch_size=_BATCH, about=about
     )
@@ -129,7 +128,7 @@ def _reconstruction(name: str, data: tuple[str, ...], loss: LossWeights, *, abou
 
 def _sharpening(name: str, starts_from: str, about: str) -> RecipeConfig:
     data = ("nersemble", "ffhq")  # "only real data"; appendix C names VFHQ in FFHQ's place
-    schedule = replace(_schedule(30, data), weight_decay=0.0, warmup_steps=200)
+    schedule = replace(_schedule(30, data), weight_decay=0.0, warmup_steps=200, best="sharpened_psnr")
     return RecipeConfig(
         name, "sharpening", named_config("base"), _mixture(data), SHARPNESS, schedule, batch_size=_BATCH,
         starts_from=starts_from, about=about,

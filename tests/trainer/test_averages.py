@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from headlift_trainer.ema import Ema
+from headlift_trainer.averages import averaged_model, filled
 
 
 def averaged(values: list[float], power: float | None, decay: float = 0.999) -> float:
     """The average of a parameter that takes these values, the first of them before training."""
     parameter = nn.Parameter(torch.tensor([values[0]], dtype=torch.float64))
-    ema = Ema({"x": parameter}, decay, power)
+    averages = averaged_model([parameter], decay, power)
     for value in values[1:]:
         with torch.no_grad():
             parameter.fill_(value)
-        ema.update()
-    return float(ema.shadow["x"])
+        averages.update_parameters(nn.ParameterList([parameter]))
+    return float(next(averages.parameters()))
 
 
 def test_at_power_zero_all_steps_count_the_same_the_start_too() -> None:
@@ -38,17 +38,8 @@ def test_without_a_power_the_start_is_soon_forgotten() -> None:
     assert averaged([1.0] + [0.0] * 60, 0.0) == pytest.approx(1 / 61)
 
 
-def test_an_average_goes_on_where_it_was() -> None:
-    parameter = nn.Parameter(torch.zeros(1))
-    first, second = (Ema({"x": parameter}, 0.99, 0.0) for _ in range(2))
-    for value in (1.0, 2.0, 3.0):
-        with torch.no_grad():
-            parameter.fill_(value)
-        first.update()
-    second.restore(first.shadow, first.updates)
-    with torch.no_grad():
-        parameter.fill_(10.0)
-    first.update()
-    second.update()
-    assert torch.equal(first.shadow["x"], second.shadow["x"])
-    assert float(first.shadow["x"]) == pytest.approx(16.0 / 5)
+def test_other_values_are_there_within_the_block_alone() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    with filled([parameter], [torch.ones(2)]):
+        assert parameter.tolist() == [1.0, 1.0]
+    assert parameter.tolist() == [0.0, 0.0]

@@ -1,4 +1,4 @@
-"""What a training step does to its batch."""
+"""What a training step of `mini` does to its batch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from headlift.model.cameras import orbit_cameras
-from headlift.model.types import FOCAL, HEAD_CENTER
+from headlift.model.types import FOCAL, HEAD_CENTER, RenderedViews
 from headlift_trainer.datasets.synthetic import HeadBatch
-from headlift_trainer.step import turned
+from headlift_trainer.device import to_device
+from headlift_trainer.mini_losses import pixel_losses, turned
+from headlift_trainer.recipes.mini import pictures
 
 B, N, C = 3, 40, 2
 
@@ -55,3 +57,14 @@ def test_a_true_estimate_turns_nothing() -> None:
     found = turned(given, given.viewmats)
     torch.testing.assert_close(found.means, given.means)
     torch.testing.assert_close(found.target_viewmats, given.target_viewmats)
+
+
+def test_losses_stay_on_the_batchs_device() -> None:
+    """On meta tensors, which refuse to be mixed with the CPU's as a GPU's do."""
+    meta = torch.device("meta")
+    given = to_device(batch(), meta)
+    assert turned(given, given.viewmats).means.device == meta
+    views = to_device(RenderedViews(torch.zeros(C, 3, 16, 16), *torch.zeros(2, C, 1, 16, 16)), meta)
+    target, stage = torch.zeros(C, 4, 16, 16, device=meta), pictures(1.0)
+    (loss,) = pixel_losses(views, target, stage, torch.Generator())
+    assert loss.device == meta

@@ -1,99 +1,18 @@
-"""What a training run is made of: a task (module, data, loss) and a schedule (how long and how hard).
-
-`loop.run` trains any task by any schedule; `job.run_job` runs the same loop on many workers. A task draws its own
-batches, and only from the generator it is given: that is what makes an interrupted run equal to an uninterrupted one.
-"""
+"""How long and how hard a task is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
-
-import torch
-from torch import Tensor, nn
+from typing import Literal
 
 from headlift.errors import InvalidInputError
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of the work this process does.
-
-    Raises:
-        InvalidInputError: There is no such rank.
-    """
-
-    rank: int = 0  # 0..world_size - 1
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world_size:
-            raise InvalidInputError(
-                f"Rank {self.rank} of {self.world_size} workers: ranks run from 0 to {self.world_size - 1}."
-            )
-
-
-class ParameterGroup(TypedDict):
-    """Parameters that share a learning rate (`lr_scale` times the schedule's) and perhaps a weight decay."""
-
-    params: list[nn.Parameter]
-    lr_scale: NotRequired[float]
-    weight_decay: NotRequired[float]
-
-
-class Task(Protocol):
-    """What is trained: a module, its data and its loss. All randomness comes from the generator given."""
-
-    name: str
-
-    @property
-    def module(self) -> nn.Module:
-        """What a checkpoint holds."""
-        ...
-
-    def parameters(self) -> Sequence[nn.Parameter] | Sequence[ParameterGroup]:
-        """What the optimiser moves, always in the same order."""
-        ...
-
-    def loss(self, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, float]]:
-        """Draw a batch; the loss of this worker's micro-batch and its parts by name."""
-        ...
-
-    def figures(self) -> dict[str, float]:
-        """Held-out figures of the module as it stands."""
-        ...
-
-    def pictures(self) -> dict[str, Tensor]:
-        """Pictures [3, H, W] in 0..1, by name, for people to look at."""
-        ...
-
-
-@runtime_checkable
-class Checkpointing(Protocol):
-    """A task that can trade time for memory: keep only some activations and compute the others twice."""
-
-    def checkpoint_activations(self, on: bool) -> None:
-        """Switch it on or off, for the losses that follow."""
-        ...
-
-
-@runtime_checkable
-class Releasing(Protocol):
-    """A task that writes files of its own (the model as others load it) at each checkpoint and at the end."""
-
-    def release(self, folder: Path, steps: int, figures: Mapping[str, float]) -> None:
-        """Write them into a folder that exists; the averaged parameters are in the module."""
-        ...
-
 
 Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how hard a task is trained. It ends with the first of `minutes` and `steps`.
+    """Optimiser, averages, checkpoints and the end of a run, which comes with the first of `minutes` and `steps`.
 
     Raises:
         InvalidInputError: No end, or a value out of range.
@@ -109,8 +28,8 @@ class Schedule:
     betas: tuple[float, float] = (0.9, 0.95)
     accumulate: int = 1  # micro-batches a step, shared by all workers; at least one each
     ema_decay: float = 0.999  # 0 turns averaging off
-    ema_power: float | None = None  # takes its place (ema.Ema): 0 is the mean of all steps, more forgets the start
-    precision: Precision = "fp32"
+    ema_power: float | None = None  # takes its place (`averages`): 0 is the mean of all steps, more forgets the start
+    precision: Precision = "fp32"  # of the networks: bf16 is autocast on the task's device
     checkpoint_activations: bool = False
     checkpoint_minutes: float | None = 10.0  # None: never by time
     checkpoint_steps: int | None = None  # None: never by steps

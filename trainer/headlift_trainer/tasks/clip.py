@@ -5,7 +5,7 @@ Legend: B batch, M heads, V views, F picture features, D width of the embedding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,15 +16,25 @@ from headlift.errors import MissingWeightsError
 from headlift.model.edit.style import StyleModel
 from headlift_trainer.editing.data import EditHeads
 from headlift_trainer.editing.words import GROUPS, description, values_of
-from headlift_trainer.task import Share
 
 _GROUP_WEIGHT = 0.5  # of naming single traits, beside telling whole descriptions apart
 _FEATURE_NOISE = 0.1  # in spreads of a feature
 _HELD_OUT_SEED = 20_017
 
 
+@dataclass(frozen=True)
+class ClipBatch:
+    """B heads, and what can be said of them."""
+
+    features: Tensor  # [B, F]
+    noise: Tensor  # [B, F] of unit variance
+    texts: list[str]  # B descriptions
+    phrases: list[str]  # one for each value of each group
+    values: list[dict[str, str]]  # B heads' known values by group
+
+
 class ClipTask:
-    """See `headlift_trainer.task.Task`.
+    """See `headlift_trainer.tasks.interface.Task`.
 
     Whole descriptions are told apart by open_clip's ``ClipLoss``. Many heads share a trait, which that loss takes for
     a mistake; so single traits are also named by the nearest phrase, as zero-shot classification does.
@@ -62,39 +72,40 @@ class ClipTask:
         """All of them."""
         return list(self._model.parameters())
 
-    def loss(self, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, float]]:
-        """Of a fresh batch of different heads."""
-        model = self._model
+    def draw(self, generator: torch.Generator) -> ClipBatch:
+        """Different heads, each with one description, and one phrase for every trait."""
         count = min(self._batch, len(self._heads))
         rows = torch.randperm(len(self._heads), generator=generator)[:count]
         views = torch.randint(self._heads.features.shape[1], (count,), generator=generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         texts = [description(self._heads.records[i], rng) for i in rows.tolist()]
         features = self._heads.features[rows, views]
-        noise = torch.randn(features.shape, generator=generator) * model.feature_spread
-        pictures = model.embed_features(features + _FEATURE_NOISE * noise)
-        scale = model.logit_scale.exp().clamp(max=100)
-        contrast = self._contrast(pictures, model.embed_texts(texts), scale)
-        named = self._named(pictures, [self._values[i] for i in rows.tolist()], scale, rng)
-        total = contrast + _GROUP_WEIGHT * named
-        return total, {"contrast": float(contrast.detach()), "named": float(named.detach())}
+        noise = torch.randn(features.shape, generator=generator)
+        phrases = [str(rng.choice(ways)) for group in GROUPS.values() for ways in group.values()]
+        return ClipBatch(features, noise, texts, phrases, [self._values[i] for i in rows.tolist()])
 
-    def _named(self, pictures: Tensor, values: list[dict[str, str]], scale: Tensor, rng: np.random.Generator) -> Tensor:
+    def loss(self, batch: ClipBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Contrast of whole descriptions, and cross-entropy of single traits."""
+        model = self._model
+        noise = batch.noise * model.feature_spread
+        pictures = model.embed_features(batch.features + _FEATURE_NOISE * noise)
+        scale = model.logit_scale.exp().clamp(max=100)
+        contrast = self._contrast(pictures, model.embed_texts(batch.texts), scale)
+        named = self._named(pictures, batch, scale)
+        return contrast + _GROUP_WEIGHT * named, {"contrast": contrast, "named": named}
+
+    def _named(self, pictures: Tensor, batch: ClipBatch, scale: Tensor) -> Tensor:
         """Mean cross-entropy of naming each group's value, by one phrase of each."""
-        texts: list[str] = []
-        places: dict[str, tuple[int, list[str]]] = {}
+        words = self._model.embed_texts(batch.phrases)
+        losses, start = [], 0
         for group, ways in GROUPS.items():
-            places[group] = len(texts), list(ways)
-            texts += [str(rng.choice(said)) for said in ways.values()]
-        words = self._model.embed_texts(texts)
-        losses = []
-        for group, (start, names) in places.items():
-            known = [(row, names.index(v[group])) for row, v in enumerate(values) if group in v]
+            names = list(ways)
+            known = [(row, names.index(v[group])) for row, v in enumerate(batch.values) if group in v]
             if known:
-                rows, wanted = torch.tensor(known).T
+                rows, wanted = torch.tensor(known, device=pictures.device).T
                 logits = scale * pictures[rows] @ words[start : start + len(names)].T
-                losses.append(F.cross_entropy(logits, wanted, self._rarity[group]))
+                losses.append(F.cross_entropy(logits, wanted, self._rarity[group].to(pictures.device)))
+            start += len(names)
         return torch.stack(losses).mean()
 
     def figures(self) -> dict[str, float]:
@@ -121,12 +132,12 @@ def fit_traits(model: StyleModel, heads: EditHeads, *, ridge: float = 8.0) -> fl
         for group, value in values_of(record).items():
             there[head, rows[group, value]] = 1
     views = heads.features.shape[1]
-    looks = model.embed_features(heads.features.flatten(0, 1)).double()
+    styles = model.embed_features(heads.features.flatten(0, 1)).double()
     there = there.repeat_interleave(views, 0)
-    centred, target = there - there.mean(0), looks - looks.mean(0)
+    centred, target = there - there.mean(0), styles - styles.mean(0)
     gram = centred.T @ centred + ridge * views * torch.eye(len(rows), dtype=torch.float64)
     found = torch.linalg.solve(gram, centred.T @ target)
-    model.look.copy_(looks.mean(0))
+    model.look.copy_(styles.mean(0))
     for group in GROUPS:  # from the mean of those whose value is known
         own = [row for (name, _), row in rows.items() if name == group]
         model.traits[own] = (
@@ -184,9 +195,3 @@ def name_values(model: StyleModel, pictures: Tensor, group: str) -> list[str]:
     names = list(GROUPS[group])
     means = [F.normalize(model.embed_texts(GROUPS[group][name]).mean(0), dim=-1) for name in names]
     return [names[i] for i in (pictures @ torch.stack(means).T).argmax(1).tolist()]
-
-
-def summary(figures: Mapping[str, float]) -> float:
-    """Mean zero-shot accuracy, one number for the best checkpoint."""
-    values = [value for name, value in figures.items() if name.startswith("zero_shot_")]
-    return sum(values) / len(values) if values else 0.0

@@ -1,4 +1,4 @@
-"""The shipped weights' stages as tasks of the loop, and the ablation from one shared start. Tiny data and network."""
+"""The shipped weights' tasks, and the ablation from one shared start. Tiny data and network."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ import torch
 from headlift.errors import InvalidInputError
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint
+from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.headnet import HeadNet, save_headnet
 from headlift.model.mini.landmark_fit import LandmarkErrors
-from headlift.model.perchead.model import PercHead
+from headlift.model.mini.model import MiniHead
 from headlift.model.sizes import named_config
 from headlift.model.template import Template
 from headlift.model.types import FOCAL
 from headlift_trainer.ablation import INPUTS, measured, run_ablation, tables
-from headlift_trainer.closed_form import fill_head_code, fit_hair, split
-from headlift_trainer.datasets.synthetic import MIRROR, SyntheticHeads, mirrored
+from headlift_trainer.closed_form import fill_head_code, fit_closed_forms, fit_hair, split
+from headlift_trainer.datasets.synthetic import MIRROR, Corpus, SyntheticHeads, mirrored
+from headlift_trainer.evaluation.in_memory import evaluate
 from headlift_trainer.loop import run
-from headlift_trainer.recipes import Stage, TrainConfig, mini
+from headlift_trainer.provenance import TrainingCost
+from headlift_trainer.recipes import mini
 from headlift_trainer.recipes.ablation import ablation
-from headlift_trainer.stages import (
-    Corpus,
-    SharpenerTask,
-    Spent,
-    StageTask,
-    closed_forms,
-    codes_of,
-    draw_renders,
-    keep,
-)
+from headlift_trainer.recipes.mini import DecoderStage
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.synthetic.generate import path_of
 from headlift_trainer.synthetic.prepare import target_path
 from headlift_trainer.synthetic.render.views import RIG_DEG
-from headlift_trainer.task import Share
+from headlift_trainer.tasks.mini import MiniTask, load_mini, save_checkpoint
+from headlift_trainer.tasks.sharpener import SharpenerTask, StoredRenders, store_renders
 
 SIZE, HELD, TRAINED = 48, (0, 80_000), tuple(range(80_100, 80_106))
-PICTURES = Stage("pictures", 4, 5.0, batch_size=2, learning_rate=2e-3, patches=None, views=1, perceptual_weight=0.5)
-CONFIG = TrainConfig("toy", named_config("tiny"), (PICTURES,), warmup_steps=2, thumbnails=320, sharpener_minutes=0.01)
+QUICK = Schedule(
+    steps=4, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01, ema_decay=0.995, precision="bf16", keep=1
+)
+PICTURES = DecoderStage("pictures", QUICK, batch_size=2, views=1, perceptual_weight=0.5)
+TINY = named_config("tiny")
+assert isinstance(TINY, MiniConfig)
+CONFIG = replace(mini(), name="toy", model=TINY, stages=(PICTURES,), thumbnails=320, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +87,18 @@ def start(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with closed forms."""
     folder = tmp_path_factory.mktemp("start")
     encoder = CONFIG.model.encoder
-    assert encoder.headnet is not None
     torch.manual_seed(1)
     rows = torch.arange(encoder.headnet.landmarks)
     save_headnet(folder / "headnet.safetensors", HeadNet(encoder.headnet, rows), {})
-    model, figures = closed_forms(CONFIG, corpus, folder / "headnet.safetensors")
+    model, figures = fit_closed_forms(CONFIG, corpus.train, folder / "headnet.safetensors")
+    figures |= evaluate(model, corpus.held_out, corpus.train)
     assert figures["novel_psnr"] > 5
-    keep(model, CONFIG, folder / "start.safetensors", corpus.train, Spent(3.0, 1, 2), figures)
+    save_checkpoint(model, CONFIG, folder / "start.safetensors", corpus.train, TrainingCost(3.0, 1, 2), figures)
     return folder / "start.safetensors"
 
 
-def opened(start: Path) -> PercHead:
-    return load_checkpoint(start, expect=CONFIG.model)[0].train()
+def opened(start: Path) -> MiniHead:
+    return load_mini(start, CONFIG.model).train()
 
 
 def test_a_checkpoint_says_where_its_heads_are_from(start: Path) -> None:
@@ -106,20 +107,11 @@ def test_a_checkpoint_says_where_its_heads_are_from(start: Path) -> None:
     assert (provenance.steps, provenance.samples) == (1, 2)
 
 
-def test_codes_come_back_from_the_model_they_were_put_into(start: Path, corpus: Corpus) -> None:
-    codes = codes_of(opened(start))
-    means = corpus.train.means.float()
-    again = codes.geometry.expand(codes.geometry.project(means))
-    assert (again - means).norm() < 0.5 * (means - means.mean(0)).norm()
-
-
 @torch.no_grad()
 def test_closed_forms_learn_how_landmarks_err_together(start: Path, corpus: Corpus) -> None:
     """From every training picture that is like a portrait: here the front view and the two beside the rig."""
     model, data = opened(start).eval(), corpus.train
     net, learned = model.encoder.headnet, model.encoder.landmark_errors
-    assert net is not None
-    assert learned is not None
     side, found = model.config.encoder.image_size, []
     for view in (0, 8, 9):
         pictures = data.pictures[:, view, ..., :3].permute(0, 3, 1, 2).float() / 255
@@ -135,12 +127,10 @@ def test_closed_forms_learn_how_landmarks_err_together(start: Path, corpus: Corp
 
 
 def test_a_stage_goes_on_exactly_where_it_was_stopped(start: Path, corpus: Corpus, tmp_path: Path) -> None:
-    def trained(folder: str, steps: int) -> tuple[PercHead, float | None, int | None]:
-        task = StageTask(opened(start), corpus, PICTURES, CONFIG)
-        schedule = replace(task.schedule, minutes=None, steps=steps)
-        found = run(task, schedule, tmp_path / folder, quiet=True, stop=None)
-        assert isinstance(task.module, PercHead)
-        return task.module, found.loss, found.resumed_from
+    def trained(folder: str, steps: int) -> tuple[MiniHead, float | None, int | None]:
+        task = MiniTask(opened(start), corpus, PICTURES)
+        found = run(task, replace(QUICK, steps=steps), tmp_path / folder, quiet=True)
+        return task.model, found.loss, found.resumed_from
 
     seen = []
 
@@ -149,8 +139,8 @@ def test_a_stage_goes_on_exactly_where_it_was_stopped(start: Path, corpus: Corpu
         return len(seen) == 2
 
     whole, loss, _ = trained("whole", 4)
-    task = StageTask(opened(start), corpus, PICTURES, CONFIG)
-    half = run(task, replace(task.schedule, minutes=None), tmp_path / "halves", quiet=True, stop=stop)
+    task = MiniTask(opened(start), corpus, PICTURES)
+    half = run(task, QUICK, tmp_path / "halves", quiet=True, stop=stop)
     assert (half.finished, half.steps) == (False, 2)
     again, again_loss, resumed = trained("halves", 4)
     assert resumed == 2
@@ -161,8 +151,8 @@ def test_a_stage_goes_on_exactly_where_it_was_stopped(start: Path, corpus: Corpu
 
 def test_a_stage_leaves_closed_forms_and_headnet_alone(start: Path, corpus: Corpus, tmp_path: Path) -> None:
     before, model = opened(start), opened(start)
-    task = StageTask(model, corpus, PICTURES, CONFIG)
-    figures = run(task, replace(task.schedule, steps=2), tmp_path, quiet=True).figures
+    task = MiniTask(model, corpus, PICTURES)
+    figures = run(task, replace(QUICK, steps=2), tmp_path, quiet=True).figures
     assert {"novel_psnr", "mean_novel_psnr", "nearest_novel_psnr"} <= set(figures)
     after = dict(model.named_parameters())
     changed = {name for name, value in before.named_parameters() if not torch.equal(value, after[name])}
@@ -171,15 +161,16 @@ def test_a_stage_leaves_closed_forms_and_headnet_alone(start: Path, corpus: Corp
 
 
 def test_a_stage_lowers_the_loss(start: Path, corpus: Corpus, tmp_path: Path) -> None:
-    model = load_checkpoint(start)[0].train()
-    task = StageTask(model, corpus, replace(PICTURES, steps=12), CONFIG)
+    model = opened(start)
+    task = MiniTask(model, corpus, PICTURES)
 
     def loss() -> float:
+        generator = torch.Generator().manual_seed(9)
         with torch.no_grad():
-            return float(task.loss(torch.Generator().manual_seed(9), Share())[0])
+            return float(task.loss(task.draw(generator), generator)[0])
 
     before = loss()
-    run(task, task.schedule, tmp_path)
+    run(task, replace(QUICK, steps=12), tmp_path)
     assert loss() < before
 
 
@@ -211,7 +202,7 @@ def test_the_guess_is_judged_by_heads_that_it_has_not_learned_from(corpus: Corpu
 
 
 def test_hair_that_comes_with_a_shape_is_foretold_from_the_shape(corpus: Corpus) -> None:
-    model = PercHead(CONFIG.model, corpus.train.template)
+    model = MiniHead(CONFIG.model, corpus.train.template)
     codes = fill_head_code(model, corpus.train)
     code = codes.geometry.project(corpus.train.means.float())
     wide = (code[:, :1] > 0).to(torch.uint8) * 255
@@ -241,14 +232,17 @@ def test_a_mirrored_head_mirrored_again_is_the_head(corpus: Corpus) -> None:
 
 def test_a_sharpener_learns_from_kept_renders(start: Path, corpus: Corpus, tmp_path: Path) -> None:
     model = opened(start)
-    draw_renders(model, corpus.train, tmp_path / "renders.npz", 0.0, 0)
-    with np.load(tmp_path / "renders.npz") as drawn:
-        rendered, truth = drawn["rendered"], drawn["truth"]
-    assert rendered.shape == truth.shape == (8, 3, SIZE, SIZE)
-    task = SharpenerTask(model, rendered, truth, 5.0, 0)
-    found = run(task, replace(task.schedule, steps=20, minutes=None), tmp_path / "run", quiet=True)
+    store_renders(model, corpus.train, tmp_path / "renders.npz", 0.0, 0)
+    with np.load(tmp_path / "renders.npz") as stored:
+        assert stored["rendered"].shape == stored["truth"].shape == (8, 3, SIZE, SIZE)
+    stage = mini().sharpener
+    assert stage is not None
+    task = SharpenerTask(model, StoredRenders(tmp_path / "renders.npz"), "toy_sharpener")
+    found = run(task, replace(stage.schedule, steps=20, minutes=None), tmp_path / "run", quiet=True)
     assert found.figures["sharpened_psnr"] > found.figures["unsharpened_psnr"] - 0.5
     assert found.loss is not None
+    released = load_checkpoint(tmp_path / "run" / "toy_sharpener.safetensors")[0]
+    assert released.sharpener is not None
 
 
 def test_the_four_runs_differ_in_loss_and_augmentation_alone() -> None:
@@ -259,19 +253,19 @@ def test_the_four_runs_differ_in_loss_and_augmentation_alone() -> None:
         replace(s, augmentation="none", perceptual_weight=0.0, l1_weight=0.0, ssim_weight=0.0) for s in stages.values()
     }
     assert len(neutral) == 1
-    assert all(stage.pixel_weight == 0 and stage.minutes == pytest.approx(12.0) for stage in stages.values())
-    assert {run.seed for run in runs.values()} == {3}
+    assert all(stage.pixel_weight == 0 and stage.schedule.minutes == 12.0 for stage in stages.values())
+    assert {run.seed for run in runs.values()} == {stage.schedule.seed for stage in stages.values()} == {3}
     counted = ablation(steps=70)
-    assert {run.stages[0].steps for run in counted.values()} == {70}
-    assert all(run.stages[0].minutes > 1e5 for run in counted.values())
+    assert {run.stages[0].schedule.steps for run in counted.values()} == {70}
+    assert {run.stages[0].schedule.minutes for run in counted.values()} == {None}
     with pytest.raises(InvalidInputError, match="never end"):
         ablation()
 
 
 def test_runs_of_the_ablation_share_a_start_and_make_tables(start: Path, corpus: Corpus, tmp_path: Path) -> None:
     runs = {
-        name: replace(run, model=CONFIG.model, stages=(replace(run.stages[0], steps=1, patches=None),))
-        for name, run in ablation(5.0).items()
+        name: replace(run, model=CONFIG.model)
+        for name, run in ablation(5.0, steps=1).items()
         if name in ("perceptual_wild", "l1_ssim_clean")
     }
     found = run_ablation(runs, start, corpus, tmp_path, heads=2, quiet=True)
@@ -280,22 +274,10 @@ def test_runs_of_the_ablation_share_a_start_and_make_tables(start: Path, corpus:
         assert set(figures) == set(INPUTS)
         for values in figures.values():
             assert {"input_psnr", "novel_psnr", "extreme_psnr", "iou", "tokens"} == set(values)
-    assert found["start"] == measured(load_checkpoint(start)[0], corpus.held_out, 2)
+    assert found["start"] == measured(load_mini(start), corpus.held_out, 2)
     assert found["start"]["clean"] != found["start"]["wild"]
     text = "".join(table.markdown() for table in tables(found))
     assert text.count("perceptual_wild") == len(INPUTS)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert run_ablation(runs, start, corpus, tmp_path, heads=2, quiet=True) == found  # nothing is trained again
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-
-
-def test_the_shipped_recipe_has_a_long_pictures_stage_and_a_sharpener() -> None:
-    config = mini(10.0)
-    (stage,) = config.stages
-    assert stage.name == "pictures"
-    assert stage.minutes == pytest.approx(540)
-    assert config.sharpener_minutes == pytest.approx(60)
-    with_anchors = mini(10.0, anchors=0.25)
-    assert [s.name for s in with_anchors.stages] == ["anchors", "pictures"]
-    total = sum(s.minutes for s in with_anchors.stages) + with_anchors.sharpener_minutes
-    assert total == pytest.approx(600)

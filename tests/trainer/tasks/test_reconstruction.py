@@ -20,15 +20,18 @@ from headlift.model.splat import rasterize
 from headlift.model.template import Template
 from headlift.model.types import Gaussians
 from headlift.pretrained.dinov2 import ARCHITECTURES, Architecture, Dinov2
-from headlift_trainer.clock import measured
+from headlift_trainer.collective import Collective, WorkerRank
+from headlift_trainer.datasets.mixture import Mixture, mixture_of
+from headlift_trainer.datasets.opening import SOURCE_OPENERS
 from headlift_trainer.features_cache import CachedBackbone, identity_of
 from headlift_trainer.loop import run
 from headlift_trainer.perceptual import Framing, PerceptualLoss, dino_loss, l1_loss, load_objective
-from headlift_trainer.reconstruction import ReconstructionTask
-from headlift_trainer.samples import GeneratedHeads, Mixture, mixture_of
-from headlift_trainer.shp import SharpeningTask
+from headlift_trainer.profiler import measured
+from headlift_trainer.schedule import Schedule
 from headlift_trainer.synthetic.generate import path_of
-from headlift_trainer.task import Schedule, Share
+from headlift_trainer.tasks.reconstruction import ReconstructionTask
+from headlift_trainer.tasks.sharpener import FreshRenders, SharpenerTask
+from headlift_trainer.train_state import TrainState
 
 SIZE = 42
 QUICK = Schedule(steps=3, learning_rate=2e-3, warmup_steps=1, accumulate=2, log_every=1, checkpoint_minutes=None)
@@ -40,11 +43,7 @@ def paper_config() -> PercHeadConfig:
     encoder = EncoderConfig(
         image_size=SIZE, dim=32, depth=1, num_heads=2, backbone="dinov2_vits14", backbone_layers=(5, 11), fusion_dim=32
     )
-    decoder = replace(
-        tiny.decoder, guidance="none", geometry_rank=0, color_rank=0, code_doubt=0.0, hair_cover=False, hair_grain=0.0,
-        residual="paper",
-        silhouette_steps=0, warp_cells=0,
-    )  # fmt: skip
+    decoder = replace(tiny.decoder, residual="paper")
     return PercHeadConfig("toy", SIZE, encoder, decoder, tiny.sharpener)
 
 
@@ -106,8 +105,7 @@ def task(shards: Path, template: Template, backbone: Dinov2, small_dino: Dinov2)
     objective = PerceptualLoss({"dino": (1.0, dino), "l1": (1.0, l1_loss())})
     return ReconstructionTask(
         model,
-        GeneratedHeads(shards),
-        GeneratedHeads(shards, range(2)),
+        *SOURCE_OPENERS["generated"](shards),
         objective,
         target_views=2,
         held_out_heads=2,
@@ -135,12 +133,12 @@ def test_the_sharpener_is_left_alone_by_reconstruction_and_alone_moved_by_sharpe
     assert moved
     assert not any(name.startswith("sharpener.") for name in moved)
     middle = {name: value.clone() for name, value in task.model.state_dict().items()}
-    sharpening = SharpeningTask(task)
+    sharpening = SharpenerTask(task.model, FreshRenders(task), task.name)
     result = run(sharpening, QUICK, tmp_path / "two", quiet=True)
     moved = {n for n, v in task.model.state_dict().items() if not torch.equal(v, middle[n])}
     assert moved
     assert all(name.startswith("sharpener.") for name in moved)
-    assert {"psnr", "psnr_unsharpened", "sharpness"} <= set(result.figures)
+    assert {"sharpened_psnr", "unsharpened_psnr", "sharpened_detail"} <= set(result.figures)
     assert (tmp_path / "two" / "reconstruction.safetensors").is_file()
 
 
@@ -149,7 +147,8 @@ def test_checkpointed_activations_give_the_same_gradients(task):
     for on in (False, True, False):
         task.checkpoint_activations(on)
         task.model.zero_grad()
-        loss, _ = task.loss(torch.Generator().manual_seed(4), Share())
+        generator = torch.Generator().manual_seed(4)
+        loss, _ = task.loss(task.draw(generator), generator)
         loss.backward()
         gradients.append([p.grad.clone() for p in task.parameters() if p.grad is not None])
     for other in gradients[1:]:
@@ -165,16 +164,16 @@ def test_pictures_are_pictures(task):
 
 
 def test_the_phases_of_a_step_are_told_apart_and_add_up(task):
-    with measured() as clock:
-        loss, _ = task.loss(torch.Generator().manual_seed(4), Share())
-        loss.backward()
-        clock.event("network")
-    assert {"data", "network", "splatting", "loss"} <= set(clock.seconds)
-    assert all(seconds >= 0 for seconds in clock.seconds.values())
+    state = TrainState(task, QUICK, WorkerRank(), Collective(WorkerRank()))
+    with measured() as profiler:
+        state.advance()
+        profiler.event("other")
+    assert {"data", "network", "splatting", "loss", "optimiser"} <= set(profiler.seconds)
+    assert all(seconds >= 0 for seconds in profiler.seconds.values())
 
 
 def test_a_sample_depends_on_the_generator_alone_and_starts_with_its_own_view(shards):
-    heads = GeneratedHeads(shards)
+    heads, _ = SOURCE_OPENERS["generated"](shards)
     assert len(heads) == 3
     one, same = (heads.sample(torch.Generator().manual_seed(9), 3) for _ in range(2))
     assert torch.equal(one.targets, same.targets)
@@ -182,12 +181,11 @@ def test_a_sample_depends_on_the_generator_alone_and_starts_with_its_own_view(sh
     assert one.targets.shape == (4, 4, SIZE, SIZE)
     assert len({tuple(m.flatten().tolist()) for m in one.target_cameras.viewmats}) == 4
     forward = [heads.sample(torch.Generator().manual_seed(i), 0).camera.viewmats[0, 2, 2] for i in range(40)]
-    assert max(forward) < 0.2  # no input from behind
+    assert max(forward) < 0.25  # no input from behind
 
 
 def test_mixtures_keep_their_weights_and_say_what_is_missing(shards):
-    heads = GeneratedHeads(shards)
-    other = GeneratedHeads(shards, [50])
+    heads, other = SOURCE_OPENERS["generated"](shards)
     other.sample = lambda generator, views: pytest.fail("a source without weight was drawn")  # type: ignore[method-assign]
     mixture = mixture_of({"a": 1.0}, {"a": heads, "b": other})
     assert mixture.sample(torch.Generator().manual_seed(0), 1).targets.shape[0] == 2
@@ -276,7 +274,7 @@ def test_sharpening_needs_a_sharpener_and_a_loss_its_files(task, tmp_path):
 
     task.model.sharpener = None
     with pytest.raises(InvalidInputError, match="no sharpener"):
-        SharpeningTask(task)
+        SharpenerTask(task.model, FreshRenders(task), task.name)
     with pytest.raises(MissingWeightsError, match="dinov2_vits14"):
         load_objective(LossWeights(dino=1.0), tmp_path, torch.device("cpu"))
     loss, parts = load_objective(LossWeights(l1=2.0), None, torch.device("cpu"))(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 @dataclass
-class Clock:
+class Profiler:
     """Seconds by phase."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -35,17 +35,17 @@ class Clock:
         self._last = now
 
 
-_current: ContextVar[Clock | None] = ContextVar("clock", default=None)
+_current: ContextVar[Profiler | None] = ContextVar("profiler", default=None)
 
 
 @contextmanager
-def measured() -> Iterator[Clock]:
-    """A clock that runs within the block."""
-    clock = Clock()
-    clock.restart()
-    token = _current.set(clock)
+def measured() -> Iterator[Profiler]:
+    """A profiler that runs within the block."""
+    profiler = Profiler()
+    profiler.restart()
+    token = _current.set(profiler)
     try:
-        yield clock
+        yield profiler
     finally:
         _current.reset(token)
 
@@ -53,33 +53,33 @@ def measured() -> Iterator[Clock]:
 @contextmanager
 def phase(name: str) -> Iterator[None]:
     """Code of this phase; what ran since the last event and before the block belongs to "other"."""
-    clock = _current.get()
-    if clock is None:
+    profiler = _current.get()
+    if profiler is None:
         yield
         return
-    clock.event("other")
+    profiler.event("other")
     yield
-    clock.event(name)
+    profiler.event(name)
 
 
-def border(tensor: Tensor, name: str) -> Tensor:
+def mark_backward(tensor: Tensor, name: str) -> Tensor:
     """The tensor, where it enters phase `name`: backward up to here counts as that phase."""
-    clock = _current.get()
-    if clock is not None and tensor.requires_grad:
+    profiler = _current.get()
+    if profiler is not None and tensor.requires_grad:
 
         def arrived(gradient: Tensor) -> Tensor:
-            clock.event(name)
+            profiler.event(name)
             return gradient
 
         tensor.register_hook(arrived)  # type: ignore[no-untyped-call]
     return tensor
 
 
-def settle(name: str) -> None:
+def flush(name: str) -> None:
     """Time since the last event belongs to phase `name`: what backward did after the last border."""
-    clock = _current.get()
-    if clock is not None:
-        clock.event(name)
+    profiler = _current.get()
+    if profiler is not None:
+        profiler.event(name)
 
 
 def _now() -> float:

@@ -1,58 +1,51 @@
-"""The paper's editing run (section 3.4): a portrait's own map and own look in, the head out, judged by its pictures.
+"""The paper's editing run (section 3.4): a portrait's own map and style in, the head out, judged by its pictures.
 
 The same picture goes to the segmenter and to CLIP; that geometry follows the one and style the other needs no further
 loss. The decoder is warm-started from reconstruction and trained on.
 
-Legend: B heads of a micro-batch, S picture side, D width of a look.
+Legend: B heads of a micro-batch, S picture side, D width of a style embedding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from headlift import __version__
 from headlift.model.cameras import project
-from headlift.model.checkpoint import Provenance
 from headlift.model.edit.checkpoint import save_edit
 from headlift.model.edit.model import EditModel
-from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians
 from headlift.pretrained.clip import Clip
 from headlift.pretrained.facer import FaceParsing
 from headlift.stages.preprocess.detect.headnet import FIVE_POINTS
-from headlift_trainer.clock import border, phase
+from headlift_trainer.datasets.mixture import Source
 from headlift_trainer.perceptual import PerceptualLoss
-from headlift_trainer.reconstruction import Batch, ReconstructionTask
-from headlift_trainer.samples import Source
+from headlift_trainer.provenance import TrainingCost, provenance
+from headlift_trainer.tasks.reconstruction import Batch, ReconstructionTask
 
 Segmenter = Callable[[Tensor, Cameras], Tensor]  # pictures [B, 4, S, S] and their cameras -> labels [B, S, S]
-Embedder = Callable[[Tensor], Tensor]  # pictures [B, 4, S, S] -> unit looks [B, D]
-_FIELDS = ("means", "quats", "scales", "opacities", "colors")
+Embedder = Callable[[Tensor], Tensor]  # pictures [B, 4, S, S] -> unit style embeddings [B, D]
 _OPAQUE = 0.5
 
 
 class EditingTask(ReconstructionTask):
-    """See `headlift_trainer.task.Task` and `ReconstructionTask`, whose sources, objective and figures these are.
+    """See `tasks.interface.Task` and `ReconstructionTask`, whose sources, objective and figures these are.
 
     Args:
         editor: On its device; without a painter, as in the paper.
         segment: Frozen. embed: Frozen.
+        source, held_out, objective, name, options: As ReconstructionTask's.
     """
 
     def __init__(
         self, editor: EditModel, segment: Segmenter, embed: Embedder, source: Source, held_out: Source,
-        objective: PerceptualLoss, *, name: str = "edit", batch_size: int = 2, target_views: int = 3,
-        held_out_heads: int = 8, data: tuple[str, ...] = (),
+        objective: PerceptualLoss, *, name: str = "edit", **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(
-            editor.reconstruction, source, held_out, objective, name=name, batch_size=batch_size,
-            target_views=target_views, held_out_heads=held_out_heads, data=data,
-        )  # fmt: skip
+        super().__init__(editor.reconstruction, source, held_out, objective, name=name, **options)
         self.editor, self._segment, self._embed = editor, segment, embed
 
     @property
@@ -65,34 +58,22 @@ class EditingTask(ReconstructionTask):
         trained = (self.editor.encoder, self.editor.reconstruction.decoder)
         return [p for part in trained for p in part.parameters() if p.requires_grad]
 
-    def render(self, batch: Batch) -> list[Tensor]:
-        """Each head's target views, [C, 3, H, W] over black, from the input picture's map and look."""
+    def decode(self, batch: Batch) -> Gaussians:
+        """B heads together, from each input picture's map and style embedding."""
         cameras = batch.cameras[0]
         first = Cameras(
             torch.stack([c.viewmats[0] for c in batch.cameras]), torch.stack([c.Ks[0] for c in batch.cameras]),
             cameras.width, cameras.height,
         )  # fmt: skip
-        with phase("network"):
-            with torch.no_grad():
-                labels, looks = self._segment(batch.pictures, first), self._embed(batch.pictures)
-            tokens = self.editor.encoder(labels.to(self.model.device), looks.to(self.model.device))
-            together = self.model.decoder(tokens)
-            fields = {name: border(getattr(together, name).float(), "splatting") for name in _FIELDS}
-        with phase("splatting"), torch.autocast(self.model.device.type, enabled=False):
-            heads = [Gaussians(**{name: value[row] for name, value in fields.items()}) for row in range(len(labels))]
-            return [rasterize(head, views).rgb for head, views in zip(heads, batch.cameras, strict=True)]
+        with torch.no_grad():
+            labels, styles = self._segment(batch.pictures, first), self._embed(batch.pictures)
+        tokens = self.editor.encoder(labels.to(self.model.device), styles.to(self.model.device))
+        return self.model.decode_batch(tokens)
 
     def release(self, folder: Path, steps: int, figures: Mapping[str, float]) -> None:
         """Write the editing weights with the decoder that was trained on: ``NAME.safetensors``."""
-        provenance = Provenance(
-            description=f"recipe {self.name}",
-            data=self.data,
-            steps=steps,
-            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            code_version=__version__,
-            metrics=dict(figures),
-        )
-        save_edit(folder / f"{self.name}.safetensors", self.editor, None, provenance, tuned=True)
+        where_from = provenance(f"recipe {self.name}", self.data, figures, cost=TrainingCost(steps=steps))
+        save_edit(folder / f"{self.name}.safetensors", self.editor, None, where_from, tuned=True)
 
 
 def farl_segmenter(network: FaceParsing) -> Segmenter:

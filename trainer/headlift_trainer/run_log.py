@@ -1,4 +1,4 @@
-"""What a long command has done so far, in one file that survives interruptions: steps, hours, figures.
+"""The log of a run of several steps, in one file that survives interruptions: what is done, hours, figures.
 
 `steps.json` holds the plan, which must not change between calls, and for every step the wall time over all attempts.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from headlift.errors import ConflictError, FormatError
 
-_BEAT_S = 20.0  # how often the time is written down while a step goes on
+_HEARTBEAT_S = 20.0  # how often the time is written down while a step goes on
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Step:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-class Steps:
+class RunLog:
     """The steps of a folder.
 
     Args:
@@ -44,7 +44,7 @@ class Steps:
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
         self._path, self._plan = path, json.loads(json.dumps(plan))
         self._steps: dict[str, Step] = {}
-        self._began = self._beaten = 0.0
+        self._began = self._written_at = 0.0
         if path.exists():
             self._read()
 
@@ -70,7 +70,7 @@ class Steps:
         step = self._steps.setdefault(name, Step(name))
         before = step.hours
         step.attempts += 1
-        self._began = self._beaten = time.monotonic()
+        self._began = self._written_at = time.monotonic()
         try:
             step.done = True
             yield step
@@ -81,30 +81,30 @@ class Steps:
             step.hours = before + (time.monotonic() - self._began) / 3600
             self._write()
 
-    def beat(self, step: Step) -> None:
+    def heartbeat(self, step: Step) -> None:
         """Write the time down now and then, in case the process is killed; called from within an attempt."""
         now = time.monotonic()
-        if now - self._beaten > _BEAT_S:
-            step.hours += (now - self._beaten) / 3600
-            self._beaten = now
+        if now - self._written_at > _HEARTBEAT_S:
+            step.hours += (now - self._written_at) / 3600
+            self._written_at = now
             self._write(unfinished=step)
 
     def _read(self) -> None:
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            plan, steps = found["plan"], {each["name"]: Step(**each) for each in found["steps"]}
+            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            plan, steps = stored["plan"], {each["name"]: Step(**each) for each in stored["steps"]}
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{self._path.name} is damaged; remove it to take the steps again.") from error
         changed = sorted(key for key in {*plan, *self._plan} if plan.get(key) != self._plan.get(key))
         if changed:
-            told = ", ".join(f"{key} {plan.get(key)!r} (now {self._plan.get(key)!r})" for key in changed)
+            changes = ", ".join(f"{key} {plan.get(key)!r} (now {self._plan.get(key)!r})" for key in changed)
             folder = self._path.parent.name
-            raise ConflictError(f"{folder} was begun with {told}; go on with that, or name a new folder.")
+            raise ConflictError(f"{folder} was begun with {changes}; go on with that, or name a new folder.")
         self._steps = steps
 
     def _write(self, unfinished: Step | None = None) -> None:
         rows = [asdict(step) | ({"done": False} if step is unfinished else {}) for step in self]
-        found = {"plan": self._plan, "hours": round(self.hours, 4), "steps": rows}
+        log = {"plan": self._plan, "hours": round(self.hours, 4), "steps": rows}
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(log, indent=1), encoding="utf-8")
         temporary.replace(self._path)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from headlift.errors import HeadliftError, IncompatibleWeightsError, InvalidInputError
+from headlift_trainer.averages import averaged_model, fill, filled
 from headlift_trainer.checkpoints import Snapshot
-from headlift_trainer.clock import phase, settle
-from headlift_trainer.collective import Collective
-from headlift_trainer.ema import Ema
-from headlift_trainer.task import Checkpointing, ParameterGroup, Schedule, Share, Task
+from headlift_trainer.collective import Collective, WorkerRank
+from headlift_trainer.device import to_device
+from headlift_trainer.profiler import flush, phase
+from headlift_trainer.schedule import Schedule
+from headlift_trainer.tasks.interface import Checkpointing, Task
 
 
 class TrainingDivergedError(HeadliftError):
@@ -27,26 +28,30 @@ class TrainingDivergedError(HeadliftError):
     default_reason = "TRAINING_DIVERGED"
 
 
-class Training:
-    """A task under training.
+class TrainState:
+    """A task, its optimiser and its averages between two steps.
 
     Raises:
         InvalidInputError: The task moves a parameter that its module does not hold, or none at all.
     """
 
-    def __init__(self, task: Task, schedule: Schedule, share: Share, collective: Collective) -> None:
-        self.task, self.schedule, self.share = task, schedule, share
+    def __init__(self, task: Task, schedule: Schedule, worker: WorkerRank, collective: Collective) -> None:
+        self.task, self.schedule, self.worker = task, schedule, worker
         self._collective = collective
-        groups = _groups(task)
-        self._parameters = _named(task.module, groups)
+        self._parameters = _named(task)
+        self._trained = nn.ParameterList(self._parameters.values())
         self._optimizer = torch.optim.AdamW(
-            cast(list[dict[str, Any]], groups),
+            self._parameters.values(),
             lr=schedule.learning_rate,
             betas=schedule.betas,
             weight_decay=schedule.weight_decay,
             fused=True,
         )
-        self._ema = Ema(self._parameters, schedule.ema_decay, schedule.ema_power) if schedule.ema_decay else None
+        self._averages = (
+            averaged_model(self._parameters.values(), schedule.ema_decay, schedule.ema_power)
+            if schedule.ema_decay
+            else None
+        )
         self.device = next(iter(self._parameters.values())).device
         self.step = 0  # steps done, the skipped ones included
         self.seconds = 0.0  # wall time, of all attempts
@@ -54,10 +59,10 @@ class Training:
         self.figures: dict[str, float] = {}
         self.figures_step = -1
         self._broken = 0  # skipped steps in a row
-        if schedule.accumulate < share.world_size:
+        if schedule.accumulate < worker.world_size:
             raise InvalidInputError(
-                f"{schedule.accumulate} micro-batches a step cannot be shared by {share.world_size} workers; set "
-                f"Schedule.accumulate to {share.world_size} or more, best a multiple."
+                f"{schedule.accumulate} micro-batches a step cannot be shared by {worker.world_size} workers; set "
+                f"Schedule.accumulate to {worker.world_size} or more, best a multiple."
             )
         if isinstance(task, Checkpointing):
             task.checkpoint_activations(schedule.checkpoint_activations)
@@ -84,27 +89,29 @@ class Training:
         Raises:
             TrainingDivergedError: Too many steps in a row were not finite.
         """
-        rate = self.rate()
+        # Not an lr_scheduler: those count steps, and a run may end by time.
+        rate = self.schedule.learning_rate * self.rate()
         for group in self._optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate * rate * group["lr_scale"]
+            group["lr"] = rate
         parts = self._gradients()
         with phase("optimiser"):
             norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), self.schedule.clip_norm or math.inf))
             if math.isfinite(norm) and math.isfinite(parts["loss"]):
                 self._optimizer.step()
-                if self._ema is not None:
-                    self._ema.update()
+                if self._averages is not None:
+                    self._averages.update_parameters(self._trained)
                 self._broken = 0
             else:
                 self._skip(parts["loss"], norm)
         self.step += 1
-        return parts | {"gradient_norm": norm, "learning_rate": self.schedule.learning_rate * rate}
+        return parts | {"gradient_norm": norm, "learning_rate": rate}
 
     def snapshot(self) -> Snapshot:
         """Everything that `restore` needs."""
         tensors = {f"module.{name}": value for name, value in self.task.module.state_dict().items()}
-        if self._ema is not None:
-            tensors |= {f"average.{name}": value for name, value in self._ema.shadow.items()}
+        if self._averages is not None:
+            averages = zip(self._parameters, self._averages.parameters(), strict=True)
+            tensors |= {f"average.{name}": value for name, value in averages}
         for name, parameter in self._parameters.items():
             tensors |= {f"optimizer.{name}.{k}": v for k, v in self._optimizer.state[parameter].items()}
         facts = {
@@ -113,7 +120,7 @@ class Training:
             "seconds": self.seconds,
             "skipped": self.skipped,
             "broken": self._broken,
-            "updates": 0 if self._ema is None else self._ema.updates,
+            "updates": 0 if self._averages is None else int(self._averages.n_averaged) - 1,
             "figures": self.figures,
             "figures_step": self.figures_step,
             "schedule": asdict(self.schedule),
@@ -133,10 +140,11 @@ class Training:
             )
         try:
             self.task.module.load_state_dict(_under("module.", tensors))
-            if self._ema is not None:
-                averages = _under("average.", tensors)
+            if self._averages is not None:
                 # A run without averages that goes on with them starts them from where it is.
-                self._ema.restore(averages or self._parameters, int(facts["updates"]))
+                values = _under("average.", tensors) or self._parameters
+                fill(self._averages.parameters(), [values[name] for name in self._parameters])
+                self._averages.n_averaged.fill_(1 + int(facts["updates"]))
             self._restore_optimizer(tensors)
         except (RuntimeError, KeyError, ValueError) as error:
             raise IncompatibleWeightsError(
@@ -147,11 +155,11 @@ class Training:
         self.figures, self.figures_step = dict(facts["figures"]), int(facts["figures_step"])
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """The module as it is judged: averaged, in evaluation mode, without gradients."""
         module = self.task.module
         modes = {m: m.training for m in module.modules()}
-        with torch.no_grad(), nullcontext() if self._ema is None else self._ema.applied():
+        with torch.no_grad(), self._averaged():
             module.eval()
             try:
                 yield
@@ -161,24 +169,31 @@ class Training:
 
     def keep_averages(self) -> None:
         """Leave the averaged parameters in the module."""
-        if self._ema is not None:
-            self._ema.keep()
+        if self._averages is not None:
+            fill(self._parameters.values(), self._averages.parameters())
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        if self._averages is None:
+            return nullcontext()
+        return filled([*self._parameters.values()], [*self._averages.parameters()])
 
     def _gradients(self) -> dict[str, float]:
         """Fill the gradients from this step's micro-batches; their mean loss, and the parts of this worker's own."""
         self._optimizer.zero_grad(set_to_none=True)
         count = self.schedule.accumulate
-        own = range(self.share.rank, count, self.share.world_size)
+        own = range(self.worker.rank, count, self.worker.world_size)
         total, sums = 0.0, dict[str, float]()
         for index in own:
             generator = self._generator(index)
+            with phase("data"):
+                batch = to_device(self.task.draw(generator), self.device)
             with self._autocast():
-                loss, parts = self.task.loss(generator, self.share)
+                loss, parts = self.task.loss(batch, generator)
             (loss / count).backward()  # type: ignore[no-untyped-call]
-            settle("network")
+            flush("network")
             total += float(loss.detach()) / count
             for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / len(own)
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(own)
         self._collective.sum_gradients(list(self._parameters.values()))
         return {"loss": self._collective.sum(total, self.device)} | {k: v for k, v in sums.items() if k != "loss"}
 
@@ -205,7 +220,7 @@ class Training:
                 "or use fp32, and go on from the last checkpoint."
             )
 
-    def _restore_optimizer(self, tensors: dict[str, Tensor] | Any) -> None:
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         state = {}
         for index, name in enumerate(self._parameters):
             values = _under(f"optimizer.{name}.", tensors)
@@ -216,33 +231,24 @@ class Training:
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _groups(task: Task) -> list[ParameterGroup]:
-    """The task's parameters as groups that each have a scale of the learning rate."""
-    given = list(task.parameters())
-    if not given:
+def _named(task: Task) -> dict[str, nn.Parameter]:
+    """The task's parameters, in their order, by the names that its module gives them."""
+    names = {parameter: name for name, parameter in task.module.named_parameters()}
+    parameters = task.parameters()
+    if not parameters:
         raise InvalidInputError(f"The task {task.name!r} has no parameters to train.")
-    if isinstance(given[0], nn.Parameter):
-        return [{"params": cast(list[nn.Parameter], given), "lr_scale": 1.0}]
-    return [{"lr_scale": 1.0, **group} for group in cast(list[ParameterGroup], given)]
-
-
-def _named(module: nn.Module, groups: list[ParameterGroup]) -> dict[str, nn.Parameter]:
-    """The groups' parameters, in their order, by the names that the module gives them."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    named: dict[str, nn.Parameter] = {}
-    for parameter in (p for group in groups for p in group["params"]):
+    for parameter in parameters:
         if parameter not in names:
             raise InvalidInputError(
                 f"A trained parameter of shape {tuple(parameter.shape)} is not in the task's module; no checkpoint "
                 "would hold it."
             )
-        named[names[parameter]] = parameter
-    return named
+    return {names[parameter]: parameter for parameter in parameters}
 
 
 def _share(done: float, whole: float) -> float:
     return done / whole if whole else 1.0
 
 
-def _under(prefix: str, tensors: Any) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,42 +15,49 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headlift import __version__
-from headlift.model.checkpoint import Provenance, save_checkpoint
-from headlift.model.perchead.model import PercHead
-from headlift.model.splat import rasterize
+from headlift.model.checkpoint import save_checkpoint
+from headlift.model.sizes import HeadModel
 from headlift.model.types import Cameras, Gaussians
-from headlift_trainer.clock import border, phase
+from headlift_trainer.datasets.interface import PictureSample
+from headlift_trainer.datasets.mixture import Source
 from headlift_trainer.metrics import psnr
 from headlift_trainer.perceptual import PerceptualLoss
-from headlift_trainer.samples import Sample, Source
-from headlift_trainer.task import Share
+from headlift_trainer.profiler import mark_backward, phase
+from headlift_trainer.provenance import TrainingCost, provenance
+from headlift_trainer.splatting import splat
 
-_FIELDS = ("means", "quats", "scales", "opacities", "colors")
 _SHOWN = 4  # held-out heads in a picture grid
-_HELD_OUT_SEED = 20_011  # held-out samples are the same at every look
+_HELD_OUT_SEED = 20_011  # held-out samples are the same every time
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one micro-batch, on the device."""
+    """Samples of one micro-batch."""
 
     pictures: Tensor  # [B, 4, S, S]
     cameras: tuple[Cameras, ...]  # of each head's targets
     targets: tuple[Tensor, ...]  # each [C, 4, H, W]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], device: torch.device) -> Batch:
+    def of(cls, samples: Sequence[PictureSample]) -> Batch:
         """Stack inputs; targets stay apart, as heads may have different numbers of views."""
         return cls(
-            torch.stack([sample.picture for sample in samples]).to(device),
-            tuple(sample.target_cameras.to(device) for sample in samples),
-            tuple(sample.targets.to(device) for sample in samples),
+            torch.stack([sample.picture for sample in samples]),
+            tuple(sample.target_cameras for sample in samples),
+            tuple(sample.targets for sample in samples),
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """A copy on a device."""
+        return Batch(
+            self.pictures.to(device),
+            tuple(cameras.to(device) for cameras in self.cameras),
+            tuple(targets.to(device) for targets in self.targets),
         )
 
 
 class ReconstructionTask:
-    """Trains encoder and decoder; see `headlift_trainer.task.Task`. The sharpener, if any, is left alone.
+    """Trains encoder and decoder; see `headlift_trainer.tasks.interface.Task`. The sharpener, if any, is left alone.
 
     Args:
         model: On its device, with its backbone.
@@ -64,7 +70,7 @@ class ReconstructionTask:
 
     def __init__(
         self,
-        model: PercHead,
+        model: HeadModel,
         source: Source,
         held_out: Source,
         objective: PerceptualLoss,
@@ -90,37 +96,31 @@ class ReconstructionTask:
         named = self.model.named_parameters()
         return [p for n, p in named if p.requires_grad and not n.startswith("sharpener.")]
 
-    def loss(self, generator: torch.Generator, share: Share) -> tuple[Tensor, dict[str, float]]:
-        """The objective of all views of a fresh batch, without the sharpener."""
-        batch = self.draw(generator)
+    def draw(self, generator: torch.Generator) -> Batch:
+        """A fresh micro-batch."""
+        return Batch.of([self._source.sample(generator, self._target_views) for _ in range(self.batch_size)])
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The objective of all views of a batch, without the sharpener."""
         rgb = torch.cat(self.render(batch))
         with phase("loss"):
             targets = torch.cat([target[:, :3] for target in batch.targets])
-            return self.judge(border(rgb, "loss"), targets)
+            return self.judge(mark_backward(rgb, "loss"), targets)
 
-    def judge(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def judge(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The objective of pictures [C, 3, H, W] against the true ones, and its parts."""
         total, parts = self._objective(pictures, targets)
-        return total, {name: float(value) for name, value in parts.items()}
+        return total, parts
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """A fresh micro-batch."""
-        with phase("data"):
-            samples = [self._source.sample(generator, self._target_views) for _ in range(self.batch_size)]
-            return Batch.of(samples, self.model.device)
+    def decode(self, batch: Batch) -> Gaussians:
+        """B heads together, as the decoder leaves them."""
+        return self.model.decode_batch(self.model.encode(batch.pictures[:, :3], batch.pictures[:, 3:]))
 
     def render(self, batch: Batch) -> list[Tensor]:
         """Each head's target views as the model sees them, [C, 3, H, W] over black."""
         with phase("network"):
-            tokens = self.model.encode(batch.pictures[:, :3], batch.pictures[:, 3:])
-            together = self.model.decoder(tokens)
-            fields = {name: border(getattr(together, name).float(), "splatting") for name in _FIELDS}
-        rendered = []
-        with phase("splatting"), torch.autocast(self.model.device.type, enabled=False):
-            for row, cameras in enumerate(batch.cameras):
-                head = Gaussians(**{name: value[row] for name, value in fields.items()})
-                rendered.append(rasterize(head, cameras).rgb)
-        return rendered
+            heads = self.decode(batch)
+        return [views.rgb for views in splat(heads, batch.cameras)]
 
     def checkpoint_activations(self, on: bool) -> None:
         """Keep only the borders of the decoder's and the encoder's layers, and compute the rest twice."""
@@ -153,32 +153,18 @@ class ReconstructionTask:
         width = min(row.shape[-1] for row in rows)
         return {"held_out": torch.cat([row[..., :width] for row in rows], -2).clamp(0, 1).cpu()}
 
-    def view(self, sample: Sample) -> Tensor:
+    def view(self, sample: PictureSample) -> Tensor:
         """A sample's target views as this task's result shows them."""
-        return self.render(Batch.of([sample], self.model.device))[0]
+        return self.render(Batch.of([sample]).to(self.model.device))[0]
 
     def release(self, folder: Path, steps: int, figures: Mapping[str, float]) -> None:
         """Write the model as others load it, with where it comes from: ``NAME.safetensors``."""
-        release(self.model, folder / f"{self.name}.safetensors", self.name, self.data, steps, figures)
+        where_from = provenance(f"recipe {self.name}", self.data, figures, cost=TrainingCost(steps=steps))
+        save_checkpoint(folder / f"{self.name}.safetensors", self.model, where_from, dtype=torch.float16)
 
-    def _psnr(self, sample: Sample) -> Tensor:
+    def _psnr(self, sample: PictureSample) -> Tensor:
         rendered = self.view(sample).clamp(0, 1)
         return psnr(rendered, sample.targets[:, :3].to(rendered)).cpu()
-
-
-def release(
-    model: PercHead, path: Path, name: str, data: tuple[str, ...], steps: int, figures: Mapping[str, float]
-) -> None:
-    """Write a model in half precision with its provenance."""
-    provenance = Provenance(
-        description=f"recipe {name}",
-        data=data,
-        steps=steps,
-        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        code_version=__version__,
-        metrics=dict(figures),
-    )
-    save_checkpoint(path, model, provenance, dtype=torch.float16)
 
 
 def _checkpointed(forward: Callable[..., Tensor], *arguments: Any) -> Tensor:
