@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headlift.errors import InvalidInputError
+from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.mini.config import HeadNetConfig, MiniConfig, MiniEncoderConfig
+from headlift.model.mini.headnet import HeadNet
 from headlift.model.mini.model import MiniHead
 from headlift.model.perchead.config import DecoderConfig, EncoderConfig, PercHeadConfig, SharpenerConfig
 from headlift.model.perchead.encoder import Backbone
@@ -69,3 +70,12 @@ def build_model(config: HeadModelConfig, template: Template, backbone: Backbone 
     if backbone is not None:
         raise InvalidInputError(f"The model {config.name!r} has no place for a backbone; leave it out.")
     return MiniHead(config, template)
+
+
+def require_headnet(model: HeadModel) -> HeadNet:
+    """The HeadNet inside a model; IncompatibleWeightsError where it has none."""
+    if not isinstance(model, MiniHead):
+        raise IncompatibleWeightsError(
+            f"The network {model.config.name!r} has no HeadNet, which this needs; take mini."
+        )
+    return model.encoder.headnet

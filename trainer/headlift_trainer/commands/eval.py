@@ -32,7 +32,7 @@ from headlift_trainer.commands.eval_options import (
 from headlift_trainer.commands.eval_real import register_real
 
 if TYPE_CHECKING:
-    from headlift.model.perchead.model import PercHead
+    from headlift.model.sizes import HeadModel
     from headlift_trainer.evaluation.baselines import Baselines
     from headlift_trainer.evaluation.held_out import HeldOutHeads
 
@@ -176,7 +176,7 @@ def _held_out(args: argparse.Namespace) -> Iterator[HeldOutHeads]:
         yield heads
 
 
-def _baselines(args: argparse.Namespace, model: PercHead, weights: Path) -> Baselines:
+def _baselines(args: argparse.Namespace, model: HeadModel, weights: Path) -> Baselines:
     """From training heads where they are given, else from the file beside the weights."""
     from headlift_trainer.evaluation.baselines import TrainingBaselines
     from headlift_trainer.evaluation.coded_baselines import load_baselines, made_for

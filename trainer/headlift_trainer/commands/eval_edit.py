@@ -44,6 +44,7 @@ def edit(args: argparse.Namespace) -> int:
 
     from headlift.errors import IncompatibleWeightsError, InvalidInputError
     from headlift.model.edit.checkpoint import load_edit_weights
+    from headlift.model.sizes import require_headnet
     from headlift.stages.edit import Edit, SmallClip
     from headlift_trainer.editing.data import pack_sets
     from headlift_trainer.editing.figures import EditEvaluation, style_sheet, subject_of, text_sheet
@@ -55,8 +56,8 @@ def edit(args: argparse.Namespace) -> int:
         args.weights or shipped_weights().with_name("mini_edit.safetensors"),
         load_model(args.reconstruction, args.backbone)[1],
     )
-    net = found.model.reconstruction.encoder.headnet
-    if found.style is None or net is None:
+    net = require_headnet(found.model.reconstruction)
+    if found.style is None:
         raise IncompatibleWeightsError("eval edit measures models with the small CLIP; this one has none.")
     train, held_out = pack_sets(args.shards, net, args.cache or args.shards / "packed_edit")
     stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation", found.outlines, found.complexion)

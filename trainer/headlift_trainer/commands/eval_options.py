@@ -10,7 +10,7 @@ from headlift.commands.session import emit
 from headlift.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from headlift.model.perchead.model import PercHead
+    from headlift.model.sizes import HeadModel
     from headlift_trainer.evaluation.tables import Table
     from headlift_trainer.metrics import MetricNetworks
 
@@ -52,7 +52,7 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(path: Path | None, backbone: Path | None = None) -> tuple[Path, PercHead]:
+def load_model(path: Path | None, backbone: Path | None = None) -> tuple[Path, HeadModel]:
     """The weights' file and its model; ``backbone`` is what ``--backbone`` names, else the setting counts.
 
     Raises:
@@ -65,11 +65,11 @@ def load_model(path: Path | None, backbone: Path | None = None) -> tuple[Path, P
     return chosen, load_model(chosen, backbone or Settings.from_env().backbone_weights).model
 
 
-def load_one_of(path: Path, backbone: Path | None) -> PercHead:
+def load_one_of(path: Path, backbone: Path | None) -> HeadModel:
     """One of several networks that are measured together: the backbone is for those that read one."""
     from headlift.weights.loading import load_model, reads_backbone
 
-    return load_model(path, backbone)[1] if reads_backbone(path) else load_model(path).model
+    return load_model(path, backbone if reads_backbone(path) else None).model
 
 
 def load_networks(args: argparse.Namespace) -> MetricNetworks:

@@ -59,16 +59,14 @@ def train_editor(args: argparse.Namespace) -> int:
 
 def train_clip(args: argparse.Namespace) -> int:
     """``headlift train clip``."""
-    from headlift.errors import IncompatibleWeightsError
+    from headlift.model.sizes import require_headnet
     from headlift_trainer.commands.eval_options import load_model
     from headlift_trainer.editing import pipeline
     from headlift_trainer.editing.data import pack_sets
     from headlift_trainer.recipes.editor import editor
 
     model = load_model(args.reconstruction)[1]
-    net = model.encoder.headnet
-    if net is None:
-        raise IncompatibleWeightsError(f"The small CLIP reads HeadNet, and {model.config.name!r} has none.")
+    net = require_headnet(model)
     config = editor(args.size, clip_minutes=args.clip_minutes, seed=args.seed, device=args.device)
     train, held_out = pack_sets(args.shards, net, args.out / "packed")
     _, figures, finished = pipeline.train_clip(

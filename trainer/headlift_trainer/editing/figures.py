@@ -18,6 +18,7 @@ from headlift.model.edit.model import EditModel, one_hot
 from headlift.model.edit.style import StyleModel, picture_features
 from headlift.model.mini.headnet import HeadNet
 from headlift.model.mini.parsing_groups import group_probabilities
+from headlift.model.sizes import require_headnet
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.stages.edit import Edit, EditOrder
@@ -233,9 +234,7 @@ class EditEvaluation:
 
     @property
     def _net(self) -> HeadNet:
-        net = self._model.reconstruction.encoder.headnet
-        assert net is not None
-        return net
+        return require_headnet(self._model.reconstruction)
 
 
 def reference_colors(heads: EditHeads) -> dict[tuple[str, str], Tensor]:

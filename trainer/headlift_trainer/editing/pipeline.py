@@ -23,7 +23,7 @@ from headlift.model.edit.map_words import MapWords
 from headlift.model.edit.model import EditModel, named_edit_config
 from headlift.model.edit.style import StyleModel, feature_width
 from headlift.model.mini.headnet import HeadNet
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel, require_headnet
 from headlift_trainer.device import torch_device
 from headlift_trainer.editing.complexion import fit_complexion, require_targets
 from headlift_trainer.editing.data import EditHeads, pack_sets
@@ -50,7 +50,7 @@ class EditResult:
 def train_editor(
     shards: Path,
     out: Path,
-    reconstruction: PercHead,
+    reconstruction: HeadModel,
     config: EditorConfig,
     *,
     start: Path | None = None,
@@ -73,9 +73,7 @@ def train_editor(
         InvalidInputError: There are no generated heads of both kinds, or targets of a head are missing.
         IncompatibleWeightsError: The reconstruction model has no HeadNet.
     """
-    net = reconstruction.encoder.headnet
-    if net is None:
-        raise IncompatibleWeightsError(f"The small CLIP reads HeadNet, and {reconstruction.config.name!r} has none.")
+    net = require_headnet(reconstruction)
     reconstruction.eval().requires_grad_(False)
     say("packing heads")
     train, held_out = pack_sets(shards, net, out / "packed")
@@ -113,7 +111,7 @@ def train_editor(
     return EditResult(out / FILE, figures, result.finished)
 
 
-def begin_with(start: Path, reconstruction: PercHead, config: EditorConfig) -> EditWeights:
+def begin_with(start: Path, reconstruction: HeadModel, config: EditorConfig) -> EditWeights:
     """Editing weights to train on.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
 from headlift.stages.reconstruct import Reconstruct
@@ -75,7 +75,7 @@ class AvatarEvaluation:
         sharpen: Whether the model's sharpener is used, as the paper does.
     """
 
-    def __init__(self, model: PercHead, networks: MetricNetworks | None = None, *, sharpen: bool = True) -> None:
+    def __init__(self, model: HeadModel, networks: MetricNetworks | None = None, *, sharpen: bool = True) -> None:
         self.model = model
         self._stage = Reconstruct(model)
         self.networks = networks or MetricNetworks()

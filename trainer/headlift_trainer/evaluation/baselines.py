@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.types import Gaussians
 from headlift_trainer.datasets.generated import load_views
 from headlift_trainer.synthetic.generate import path_of
@@ -47,7 +47,7 @@ class Baselines(Protocol):
         ...
 
 
-def anchor_head(model: PercHead, means: Tensor, colors: Tensor) -> Gaussians:
+def anchor_head(model: HeadModel, means: Tensor, colors: Tensor) -> Gaussians:
     """Anchors [N, 3] m with colours [N, 3] as Gaussians of the decoder's start shape."""
     decoder = model.decoder
     scales = decoder.spacing[:, None] * means.new_tensor([0.75, 0.75, 0.35])
@@ -72,7 +72,7 @@ class TrainingBaselines:
         InvalidInputError: No training head has both, or the targets belong to another template.
     """
 
-    def __init__(self, model: PercHead, shards: Path, targets: Path, seeds: Iterable[int] | None = None) -> None:
+    def __init__(self, model: HeadModel, shards: Path, targets: Path, seeds: Iterable[int] | None = None) -> None:
         self._model, self._shards, self._targets = model, shards, targets
         known = sorted(int(path.stem) for path in targets.glob("[0-9]*.npz")) if seeds is None else seeds
         self.entries: list[tuple[int, int]] = []

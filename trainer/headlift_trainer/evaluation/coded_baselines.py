@@ -27,8 +27,9 @@ from torch import Tensor
 
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import weights_hash
+from headlift.model.mini.model import MiniHead
 from headlift.model.mini.morphable import MorphableHead
-from headlift.model.perchead.model import PercHead
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
 from headlift.model.types import Gaussians
 from headlift_trainer.cameras import crop_cameras
@@ -60,7 +61,7 @@ class CodedBaselines:
         note: What the file says of itself: heads, and how much nearer or farther coded heads are than true ones.
     """
 
-    model: PercHead
+    model: HeadModel
     codes: Tensor
     thumbnails: dict[int, Tensor]
     note: dict[str, str]
@@ -82,13 +83,13 @@ class CodedBaselines:
 
     def head(self, code: Tensor) -> Gaussians:
         """The head of a code [K]."""
-        offsets, colors = _head_code(self.model)(code[None])
+        offsets, colors = _morphable(self.model)(code[None])
         return anchor_head(self.model, self.model.decoder.anchors + offsets[0], colors[0])
 
 
-def encode_head(model: PercHead, means: Tensor, colors: Tensor) -> Tensor:
+def encode_head(model: HeadModel, means: Tensor, colors: Tensor) -> Tensor:
     """The code [K] of anchors [N, 3] and colours [N, 3] that comes nearest to them."""
-    code = _head_code(model)
+    code = _morphable(model)
     return torch.cat(
         [
             _nearest_code(code.geometry_basis, means - (model.decoder.anchors + code.mean_offsets)),
@@ -106,7 +107,7 @@ def _nearest_code(basis: Tensor, field: Tensor) -> Tensor:
     return code
 
 
-def save_baselines(path: Path, model: PercHead, weights: Path, training: TrainingBaselines) -> int:
+def save_baselines(path: Path, model: HeadModel, weights: Path, training: TrainingBaselines) -> int:
     """Write the compact file of all training heads; returns its size in bytes.
 
     Args:
@@ -182,7 +183,7 @@ def coding_gap(training: TrainingBaselines, coded: CodedBaselines, heads: HeldOu
     return {name: round(sum(values) / len(values), 3) for name, values in sums.items()}
 
 
-def load_baselines(path: Path, model: PercHead, weights: Path) -> CodedBaselines:
+def load_baselines(path: Path, model: HeadModel, weights: Path) -> CodedBaselines:
     """Read what ``save_baselines`` wrote for these weights.
 
     Raises:
@@ -211,13 +212,13 @@ def load_baselines(path: Path, model: PercHead, weights: Path) -> CodedBaselines
     return CodedBaselines(model, codes, thumbnails, note)
 
 
-def _head_code(model: PercHead) -> MorphableHead:
-    if model.decoder.head_code is None:
+def _morphable(model: HeadModel) -> MorphableHead:
+    if not isinstance(model, MiniHead):
         raise InvalidInputError(
             f"The model {model.config.name!r} has no head code to hold training heads in; "
             "give --train-shards and --targets for the baselines."
         )
-    return model.decoder.head_code
+    return model.morphable
 
 
 def _sprite(thumbnails: Tensor, quality: int) -> NDArray[np.uint8]:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.model.perchead.model import PercHead
 from headlift.model.refine.settings import RefineSettings
+from headlift.model.sizes import HeadModel
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Portrait, RenderedViews
 from headlift.stages.clock import PlainClock
@@ -93,11 +93,11 @@ class SyntheticEvaluation:
 
     def __init__(
         self,
-        model: PercHead,
+        model: HeadModel,
         baselines: Baselines,
         settings: Settings | None = None,
         networks: MetricNetworks | None = None,
-        variants: Mapping[str, PercHead] | None = None,
+        variants: Mapping[str, HeadModel] | None = None,
     ) -> None:
         self.model, self.baselines = model, baselines
         self._stage = Reconstruct(model, (settings or Settings()).refine)
