@@ -63,7 +63,11 @@ class OutputSpec:
                 raise InvalidInputError(f"{name} is {value}; it must lie in {low}..{high}.", field=name)
         Look(self.size, self.size)
         if self.turntable_frames and self.size % 2:
-            raise InvalidInputError(f"A film of {self.size} px cannot be made; the side must be even.", field="size")
+            raise InvalidInputError(
+                f"A film of {self.size} px cannot be made, the side must be even; "
+                f"take {self.size - 1} or {self.size + 1}.",
+                field="size",
+            )
 
     @property
     def render_options(self) -> Look:
