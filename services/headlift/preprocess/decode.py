@@ -18,6 +18,7 @@ from PIL import Image
 
 from headlift.errors import HeadliftError, PictureTooLargeError, UnreadablePictureError
 from headlift.preprocess.color import direct_colour, to_srgb, upright
+from headlift.preprocess.hdr import HLG, PQ, color_codes, hdr_to_srgb
 from headlift.preprocess.jpeg import JpegFile, parse_jpeg, with_fillers
 
 U8 = npt.NDArray[np.uint8]
@@ -230,7 +231,12 @@ def _decode(reader: _DeadlineReader, file_format: str, limits: PictureLimits) ->
         fitted = _fitted(size, limits.working_side)
         if max(fitted) < max(image.size):
             image = image.resize(fitted, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        rgb, alpha, notes = to_srgb(image, opened.info.get("icc_profile"))
+        codes = color_codes(reader.getvalue()) if file_format in ("HEIF", "AVIF") else None
+        is_hdr = codes is not None and codes[1] in (PQ, HLG)
+        # The container's word goes before a profile, which for PQ and HLG can only approximate it.
+        rgb, alpha, notes = to_srgb(image, None if is_hdr else opened.info.get("icc_profile"))
+        if codes is not None and is_hdr:
+            rgb, notes = hdr_to_srgb(rgb, *codes), (*notes, "tone-mapped from high dynamic range")
         orientation, rgb, alpha = upright(opened, rgb, alpha)
     reader.check()
     if alpha is not None and not alpha.any():
