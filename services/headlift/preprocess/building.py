@@ -20,7 +20,7 @@ from headlift.preprocess.stage import Preprocess
 from headlift.preprocess.trimap import HeadNetMatter
 from headlift.pretrained.matting import load_matting
 
-_CLASSICAL, _LEARNED = "classical-2", "learned-2"  # raised when the same pieces begin to answer differently
+_CLASSICAL, _LEARNED = "classical-3", "learned-3"  # raised when the same pieces begin to answer differently
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _compressed(light: F32) -> F32:
     peak = light.max(-1, keepdims=True)
     over = np.maximum(peak - _KNEE, 0.0)
     wanted = np.minimum(peak, _KNEE) + (1 - _KNEE) * -np.expm1(-over / (1 - _KNEE))
-    return light * (wanted / np.maximum(peak, 1e-6))
+    return np.asarray(light * (wanted / np.maximum(peak, 1e-6)), np.float32)
 
 
 def _srgb(light: F32) -> U8:
