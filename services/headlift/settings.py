@@ -134,6 +134,9 @@ class Settings:
         None, "Who signs the certificates of callers, PEM; given, callers must show one (mTLS)."
     )
     keepalive_s: float = _setting(60.0, "Seconds between two pings of a silent connection; 0: none.", low=0)
+    ping_interval_s_min: float = _setting(
+        5.0, "Seconds between two pings of a silent client, at least; who pings faster is thrown out.", low=0, high=300
+    )
     connection_idle_s: float = _setting(0.0, "Seconds after which an unused connection is closed; 0: never.", low=0)
     connection_age_s: float = _setting(
         0.0, "Seconds after which a connection is told to move on, which spreads load again; 0: never.", low=0

@@ -18,6 +18,7 @@ from headlift.model.types import Gaussians
 Bust = Callable[[int], Gaussians]
 KINDS = [
     ("ply", {}),
+    ("ply_compact", {}),
     ("splat", {}),
     ("spz", {}),
     ("spz", {"version": 4}),
@@ -71,6 +72,7 @@ def test_changed_bytes(bust: Bust, kind: int, changes: list[tuple[int, int]], cu
 def test_random_bytes_under_every_magic(name: str, data: bytes) -> None:
     tops = {
         "ply": b"ply\nformat binary_little_endian 1.0\n",
+        "ply_compact": b"ply\nformat binary_little_endian 1.0\n",
         "glb": b"glTF\2\0\0\0",
         "wire": b"HLGS\1",
         "spz": b"NGSP\4\0\0\0",

@@ -14,9 +14,14 @@ from plyfile import PlyData, PlyElement
 
 from headlift import formats
 from headlift.errors import FormatError
+from headlift.formats.cloud import GENERATOR
 from headlift.model.types import Gaussians
 
 Bust = Callable[[int], Gaussians]
+COLORED = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
+SHAPED = ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+COMPACT = COLORED + SHAPED
+FULL = COLORED + [f"f_rest_{i}" for i in range(45)] + SHAPED
 SH_C0 = 0.28209479177387814
 
 
@@ -30,12 +35,12 @@ def file_of(rows: np.ndarray, **options: object) -> bytes:
     return out.getvalue()
 
 
-def test_plyfile_reads_our_values(bust: Bust) -> None:
+@pytest.mark.parametrize(("variant", "names"), [("ply", FULL), ("ply_compact", COMPACT)])
+def test_plyfile_reads_our_values(bust: Bust, variant: str, names: list[str]) -> None:
     head = bust(100)
-    file = PlyData.read(io.BytesIO(formats.write(head, "ply")))
+    file = PlyData.read(io.BytesIO(formats.write(head, variant)))
     rows = file["vertex"]
-    names = "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
-    assert [p.name for p in rows.properties] == names.split()
+    assert [p.name for p in rows.properties] == names
     x, y, z = head.means.T.numpy()
     assert np.array_equal(rows["x"], x)
     assert np.array_equal(rows["y"], -y)
@@ -43,14 +48,68 @@ def test_plyfile_reads_our_values(bust: Bust) -> None:
     assert np.allclose(1 / (1 + np.exp(-rows["opacity"])), head.opacities, atol=1e-6)
     assert np.allclose(np.exp(rows["scale_1"]), head.scales[:, 1], rtol=1e-5)
     assert np.allclose(rows["f_dc_2"] * SH_C0 + 0.5, head.colors[:, 2], atol=1e-6)
-    assert any(comment.startswith("frame RDF: ") for comment in file.comments)
+    assert any(comment.startswith("frame RDF: ") for comment in file.comments) == (variant == "ply_compact")
+
+
+class FixedLayoutReader:
+    """As importers read that take 3DGS's reference layout for granted: refuses all else, and counts by place."""
+
+    def __init__(self, data: bytes) -> None:
+        header, body = data.split(b"end_header\n", 1)
+        magic, form, element, *properties = header.decode().splitlines()
+        assert (magic, form) == ("ply", "format binary_little_endian 1.0")
+        assert [line.removeprefix("property float ") for line in properties] == FULL
+        self.count = int(element.removeprefix("element vertex "))
+        assert len(body) == self.count * 248  # not one byte before or behind the vertices
+        self.rows = np.frombuffer(body, "<f4").reshape(self.count, 62)
+
+    def scales(self) -> np.ndarray:  # UnityGaussianSplatting and GodotGaussianSplatting: opacity 54, scale 55, rot 58
+        return np.exp(self.rows[:, 55:58])
+
+    def opacities(self) -> np.ndarray:
+        return 1 / (1 + np.exp(-self.rows[:, 54]))
+
+    def quats(self) -> np.ndarray:
+        return self.rows[:, 58:62]
+
+    def sh_rest(self) -> np.ndarray:
+        return self.rows[:, 9:54]
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_readers_with_a_fixed_layout_take_the_default(bust: Bust, count: int) -> None:
+    head = bust(count)
+    seen = FixedLayoutReader(formats.write(head, "ply"))
+    assert seen.count == count
+    assert np.allclose(seen.scales(), head.scales, rtol=1e-5)
+    assert np.allclose(seen.opacities(), head.opacities, atol=1e-6)
+    assert np.allclose(np.abs((seen.quats() * [1, 1, -1, -1] * head.quats.numpy()).sum(1)), 1, atol=1e-5)
+    assert not seen.sh_rest().any()
+    with pytest.raises(AssertionError):
+        FixedLayoutReader(formats.write(head, "ply_compact"))
+
+
+def test_frame_and_generator_come_back_without_a_comment(bust: Bust) -> None:
+    data = formats.write(bust(50), "ply", frame="LUF")
+    head, metadata = formats.read_with_metadata(data)
+    assert torch.equal(head.means, bust(50).means)
+    assert (metadata.frame, metadata.generator, metadata.sh_degree) == ("LUF", GENERATOR, 0)
+    again = file_of(rows_of(data))  # what another program copies without a change keeps it
+    assert formats.read_with_metadata(again)[1] == metadata
+    assert formats.read_with_metadata(file_of(rows_of(data)[::-1].copy()))[1].generator == ""
+
+
+def test_a_frame_that_cannot_be_noted_is_refused_and_the_default_needs_no_note(bust: Bust) -> None:
+    assert formats.read_with_metadata(formats.write(bust(3), "ply"))[1].generator == ""
+    with pytest.raises(FormatError, match="ply_compact"):
+        formats.write(bust(3), "ply", frame="LUF")
 
 
 def test_gsply_reads_our_values_and_we_read_its_files(bust: Bust, tmp_path: Path) -> None:
     head = bust(100)
     ours, theirs = tmp_path / "ours.ply", tmp_path / "theirs.ply"
     for normals in (True, False):
-        ours.write_bytes(formats.write(head, "ply", normals=normals))
+        ours.write_bytes(formats.write(head, "ply_compact", normals=normals))
         seen = gsply.plyread(ours)
         assert np.allclose(seen.means * [1, -1, -1], head.means)
         assert np.allclose(np.exp(seen.scales), head.scales, rtol=1e-5)
@@ -66,8 +125,8 @@ def test_gsply_reads_our_values_and_we_read_its_files(bust: Bust, tmp_path: Path
 
 
 def test_order_and_types_of_properties_do_not_matter(bust: Bust) -> None:
-    rows = rows_of(formats.write(bust(50), "ply", frame="RUB"))
-    names = [n for n in rows.dtype.names if not n.startswith("n")][::-1]
+    rows = rows_of(formats.write(bust(50), "ply_compact", frame="RUB"))
+    names = [n for n in rows.dtype.names if not n.startswith(("n", "f_rest"))][::-1]
     shuffled = np.empty(
         len(rows), [(n, "f8" if i % 2 else "f4") for i, n in enumerate(names)] + [("red", "u1"), ("f_rest_0", "f4")]
     )
@@ -81,14 +140,16 @@ def test_order_and_types_of_properties_do_not_matter(bust: Bust) -> None:
 
 def test_files_without_a_frame_are_rdf_unless_told_otherwise(bust: Bust) -> None:
     rows = rows_of(formats.write(bust(50), "ply"))
+    rows["f_rest_7"] = 1.0  # as trained splats have them
     plain = file_of(rows)
     assert torch.equal(formats.read(plain).means, bust(50).means)
     assert torch.equal(formats.read(plain, frame="RUB").means, bust(50).means * torch.tensor([1.0, -1.0, -1.0]))
 
 
+@pytest.mark.parametrize("variant", ["ply", "ply_compact"])
 @pytest.mark.parametrize("frame", ["RUB", "LUF", "RDF", "LDB"])
-def test_the_frame_in_the_comment_is_believed(bust: Bust, frame: str) -> None:
-    assert torch.equal(formats.read(formats.write(bust(50), "ply", frame=frame)).means, bust(50).means)
+def test_the_frame_in_the_file_is_believed(bust: Bust, frame: str, variant: str) -> None:
+    assert torch.equal(formats.read(formats.write(bust(50), variant, frame=frame)).means, bust(50).means)
 
 
 def test_elements_before_and_after_the_vertices_are_passed_over(bust: Bust) -> None:
@@ -137,4 +198,4 @@ def test_an_unknown_frame_is_refused_on_both_ways(bust: Bust) -> None:
     with pytest.raises(FormatError, match="RUB"):
         formats.write(bust(5), "ply", frame="UPS")
     with pytest.raises(FormatError, match="RUB"):
-        formats.read(formats.write(bust(5), "ply").replace(b"frame RDF", b"frame UPS"))
+        formats.read(formats.write(bust(5), "ply_compact").replace(b"frame RDF", b"frame UPS"))

@@ -10,8 +10,8 @@ from headlift.errors import ConflictError, InvalidInputError, NotFoundError
 from headlift.gateway.validation import REFINE_STEPS_MAX
 from headlift.render.pictures import Look, PictureFormat
 
-EXPORTS = ("ply", "splat", "spz_v3", "spz_v4", "glb", "wire")
-SUFFIXES = {"spz_v3": "spz", "spz_v4": "spz4", "jpeg": "jpg"}
+EXPORTS = ("ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire")
+SUFFIXES = {"ply_compact": "compact.ply", "spz_v3": "spz", "spz_v4": "spz4", "jpeg": "jpg"}
 _BINDING = "job.json"
 _FRAMES_MAX, _VIEWS_MAX, _ATTEMPTS_MAX = 3600, 64, 100
 
@@ -63,7 +63,11 @@ class OutputSpec:
                 raise InvalidInputError(f"{name} is {value}; it must lie in {low}..{high}.", field=name)
         Look(self.size, self.size)
         if self.turntable_frames and self.size % 2:
-            raise InvalidInputError(f"A film of {self.size} px cannot be made; the side must be even.", field="size")
+            raise InvalidInputError(
+                f"A film of {self.size} px cannot be made, the side must be even; "
+                f"take {self.size - 1} or {self.size + 1}.",
+                field="size",
+            )
 
     @property
     def render_options(self) -> Look:

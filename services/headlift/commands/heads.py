@@ -39,7 +39,9 @@ def register(subparsers: Subparsers) -> None:
     out.add_argument("head", help="name of the head, or its last part")
     out.add_argument("--out", required=True, metavar="FILE", help="its suffix tells the format")
     out.add_argument(
-        "--format", choices=["ply", "splat", "spz_v3", "spz_v4", "glb", "wire"], help="instead of the suffix"
+        "--format",
+        choices=["ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire"],
+        help="instead of the suffix",
     )
     add_server_options(out)
     add_server_options(add_command(subparsers, "list", "list the heads of the tenant", list_heads))

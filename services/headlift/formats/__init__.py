@@ -32,9 +32,10 @@ __all__ = [
 
 
 class Format(StrEnum):
-    """A way to store Gaussians; the value is also the file's suffix."""
+    """A way to store Gaussians; PLY_COMPACT is one to write, whose files are PLY."""
 
     PLY = "ply"
+    PLY_COMPACT = "ply_compact"
     SPLAT = "splat"
     SPZ = "spz"
     GLB = "glb"
@@ -48,6 +49,7 @@ class Format(StrEnum):
 
 _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.PLY: ply.encode,
+    Format.PLY_COMPACT: ply.encode_compact,
     Format.SPLAT: splat.encode,
     Format.SPZ: spz.encode,
     Format.GLB: glb.encode,
@@ -55,6 +57,7 @@ _ENCODERS: dict[Format, Callable[..., bytes]] = {
 }
 _DECODERS: dict[Format, Callable[..., tuple[Cloud, Metadata]]] = {
     Format.PLY: ply.decode,
+    Format.PLY_COMPACT: ply.decode,
     Format.SPLAT: splat.decode,
     Format.SPZ: spz.decode,
     Format.GLB: glb.decode,
@@ -75,9 +78,9 @@ def write(gaussians: Gaussians, fmt: Format | str, **options: Any) -> bytes:
 
     Args:
         gaussians: 1 to MAX_GAUSSIANS of them, head frame, on any device.
-        fmt: ``ply``, ``splat``, ``spz``, ``glb`` or ``wire``.
-        **options: Of the format's ``encode``: ``frame`` and ``normals`` (ply), ``frame`` (splat), ``version``,
-            ``fraction_bits`` and ``frame`` (spz), ``mode`` and ``level`` (wire).
+        fmt: ``ply``, ``ply_compact``, ``splat``, ``spz``, ``glb`` or ``wire``.
+        **options: Of the format's ``encode``: ``frame`` (ply, splat), ``frame`` and ``normals`` (ply_compact),
+            ``version``, ``fraction_bits`` and ``frame`` (spz), ``mode`` and ``level`` (wire).
 
     Raises:
         InvalidGaussiansError: They are none, too many, not valid, or too far out for the format.

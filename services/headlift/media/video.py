@@ -39,6 +39,13 @@ def write_video(frames: Iterable[npt.NDArray[np.uint8]], path: Path, fps: int = 
     return count
 
 
+def even_sizes(width: int, height: int) -> str:
+    """The sizes nearest to this one that H.264 takes, for a message, such as ``510x512 or 512x514``; pixels."""
+    smaller = max(width - width % 2, 2), max(height - height % 2, 2)
+    larger = width + width % 2, height + height % 2
+    return " or ".join(f"{w}x{h}" for w, h in dict.fromkeys((smaller, larger)))
+
+
 def _encode(container: av.container.OutputContainer, frames: Iterable[npt.NDArray[np.uint8]], fps: int) -> int:
     stream: VideoStream | None = None
     count = 0
@@ -60,7 +67,10 @@ def _encode(container: av.container.OutputContainer, frames: Iterable[npt.NDArra
 
 def _open_stream(container: av.container.OutputContainer, width: int, height: int, fps: int) -> VideoStream:
     if width % 2 or height % 2:
-        raise InvalidInputError(f"A film of {width}x{height} cannot be made; both sides must be even.", field="size")
+        raise InvalidInputError(
+            f"A film of {width}x{height} cannot be made, both sides must be even; take {even_sizes(width, height)}.",
+            field="size",
+        )
     options = {"crf": _CRF, "preset": "medium", "colorprim": "bt709"}
     stream = container.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

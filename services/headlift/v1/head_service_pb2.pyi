@@ -96,7 +96,9 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     EXPORT_FORMAT_UNSPECIFIED: _ExportFormat.ValueType  # 0
     """Not allowed."""
     EXPORT_FORMAT_PLY: _ExportFormat.ValueType  # 1
-    """PLY as 3D Gaussian Splatting's tools write it; 32-bit floats, largest."""
+    """PLY in the full layout of 3D Gaussian Splatting: 62 32-bit floats a Gaussian, no comments. Largest, and read by
+    everything, importers with a fixed layout (Unity, Godot, Blender, Unreal) included.
+    """
     EXPORT_FORMAT_SPLAT: _ExportFormat.ValueType  # 2
     """The 32-byte-per-Gaussian SPLAT of web viewers."""
     EXPORT_FORMAT_SPZ_V3: _ExportFormat.ValueType  # 3
@@ -107,6 +109,10 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """Binary glTF with KHR_gaussian_splatting."""
     EXPORT_FORMAT_WIRE: _ExportFormat.ValueType  # 6
     """Headlift's own wire codec, exactly what the store holds: 16-bit positions, 8-bit rest, zstd."""
+    EXPORT_FORMAT_PLY_COMPACT: _ExportFormat.ValueType  # 7
+    """PLY without the coefficients that a head does not have: 17 floats a Gaussian, a quarter of the size, with
+    comments that name generator and frame. For readers that go by the properties' names.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The kind of file that a head becomes."""
@@ -114,7 +120,9 @@ class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
 EXPORT_FORMAT_UNSPECIFIED: ExportFormat.ValueType  # 0
 """Not allowed."""
 EXPORT_FORMAT_PLY: ExportFormat.ValueType  # 1
-"""PLY as 3D Gaussian Splatting's tools write it; 32-bit floats, largest."""
+"""PLY in the full layout of 3D Gaussian Splatting: 62 32-bit floats a Gaussian, no comments. Largest, and read by
+everything, importers with a fixed layout (Unity, Godot, Blender, Unreal) included.
+"""
 EXPORT_FORMAT_SPLAT: ExportFormat.ValueType  # 2
 """The 32-byte-per-Gaussian SPLAT of web viewers."""
 EXPORT_FORMAT_SPZ_V3: ExportFormat.ValueType  # 3
@@ -125,6 +133,10 @@ EXPORT_FORMAT_GLB: ExportFormat.ValueType  # 5
 """Binary glTF with KHR_gaussian_splatting."""
 EXPORT_FORMAT_WIRE: ExportFormat.ValueType  # 6
 """Headlift's own wire codec, exactly what the store holds: 16-bit positions, 8-bit rest, zstd."""
+EXPORT_FORMAT_PLY_COMPACT: ExportFormat.ValueType  # 7
+"""PLY without the coefficients that a head does not have: 17 floats a Gaussian, a quarter of the size, with
+comments that name generator and frame. For readers that go by the properties' names.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final

@@ -1,8 +1,12 @@
+import contextlib
 import logging
 import random
+import re
+import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import jwt
@@ -10,9 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf import descriptor_pool
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+import headlift
 from headlift.client import Credentials, HeadliftClient, RetryPolicy
 from headlift.errors import (
     InvalidInputError,
@@ -23,7 +29,7 @@ from headlift.errors import (
     UnauthenticatedError,
 )
 from headlift.serving.background import BackgroundServer
-from headlift.serving.edge.compose import compose_edge
+from headlift.serving.edge.compose import compose_edge, server_options
 from headlift.serving.edge.keys import KeyFile
 from headlift.serving.edge.quotas import CallCost
 from headlift.settings import Settings
@@ -287,6 +293,53 @@ def test_an_edge_that_cannot_hold_does_not_start(settings, tmp_path, changed, sa
     paths = {k: tmp_path / v if k.startswith("tls") else v for k, v in changed.items()}
     with pytest.raises(InvalidInputError, match=says):
         BackgroundServer(replace(settings, data_dir=tmp_path, **paths)).__enter__()
+
+
+class RawConnection:
+    """HTTP/2 by hand: pings whenever it likes, which gRPC's own clients do not."""
+
+    def __init__(self, address):
+        host, port = address.split(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=10)
+        self._file = self._socket.makefile("rb")
+        self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+
+    def ping(self):
+        """Whether the server answers; it answers or says GOAWAY, whose text is kept."""
+        self._socket.sendall(bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + b"headlift")
+        while header := self._file.read(9):
+            payload = self._file.read(int.from_bytes(header[:3]))
+            kind, flags = header[3], header[4]
+            if kind == 7:
+                self.goaway = payload[8:]
+                return False
+            if kind == 6 and flags & 1:
+                return True
+        return False
+
+    def close(self):
+        self._socket.close()
+
+
+def test_pings_on_an_idle_connection_are_borne_down_to_the_interval_that_is_set(settings, tmp_path):
+    patient = replace(settings, auth="none", data_dir=tmp_path, ping_interval_s_min=0.2, port=0)
+    with BackgroundServer(patient) as server, contextlib.closing(RawConnection(server.address)) as calm:
+        for _ in range(6):
+            assert calm.ping()
+            time.sleep(0.3)
+    strict = replace(patient, ping_interval_s_min=5.0)
+    with BackgroundServer(strict) as server, contextlib.closing(RawConnection(server.address)) as hasty:
+        assert not all(hasty.ping() for _ in range(6))
+        assert hasty.goaway == b"too_many_pings"
+
+
+def test_every_option_that_grpc_is_given_is_one_that_it_knows():
+    known = Path(cygrpc.__file__).read_bytes()  # others it passes over without a word
+    given = {name for name, _ in server_options(Settings(connection_idle_s=1, connection_age_s=1))}
+    for source in Path(headlift.__file__).parent.rglob("*.py"):
+        given |= set(re.findall(r'\("(grpc\.[a-z0-9_.]+)",', source.read_text()))
+    assert "grpc.max_receive_message_length" in given
+    assert [name for name in sorted(given) if name.encode() + b"\0" not in known] == []
 
 
 async def test_limits_are_counted_in_redis_where_there_is_one(redis_server):

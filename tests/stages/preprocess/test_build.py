@@ -48,11 +48,11 @@ def test_auto_is_learned_with_a_trained_headnet_and_classical_without(mini, tiny
     learned = build_preprocess(mini, CPU, digest="abc", size=256)
     assert isinstance(learned.stage.detector, LearnedFaceDetector)
     assert isinstance(learned.stage.matter, HeadNetMatter)
-    assert learned.fingerprint == "learned-2 headnet=abc size=256"
+    assert learned.fingerprint == "learned-3 headnet=abc size=256"
     classical = build_preprocess(tiny, CPU, digest="abc", size=256)
     assert isinstance(classical.stage.detector, HaarFaceDetector)
     assert isinstance(classical.stage.matter, GrabCutMatter)
-    assert classical.fingerprint == "classical-2 size=256"
+    assert classical.fingerprint == "classical-3 size=256"
 
 
 def test_classical_can_be_asked_for_and_learned_cannot_be_had_untrained(mini, tiny):

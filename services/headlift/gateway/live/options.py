@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headlift.errors import InvalidInputError, PictureTooLargeError
 from headlift.gateway.looks import parse_look
 from headlift.gateway.validation import check_enum, check_range, parse_name, parse_parent
+from headlift.media.video import even_sizes
 from headlift.render.messages import SIZE_DEFAULT
 from headlift.render.pictures import QUALITY_DEFAULT, Look
 from headlift.v1 import live_pb2 as pb
@@ -84,7 +85,9 @@ def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> SessionPlan:
     video = options.video == pb.LIVE_VIDEO_H264
     if video and (look.width % 2 or look.height % 2):
         raise InvalidInputError(
-            f"A video of {look.width}x{look.height} cannot be made; both sides must be even.", field="open.picture"
+            f"A video of {look.width}x{look.height} cannot be made, both sides must be even; ask for "
+            f"{even_sizes(look.width, look.height)}.",
+            field="open.picture",
         )
     bounded = options.budget.view_bytes_max > 0 and not video
     if bounded and look.format not in _ADAPTIVE:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -23,7 +25,8 @@ from headlift.render.pictures import Look
 _QUALITY_MIN = 10  # below, JPEG and WebP save few bytes more
 _QUALITY_FACTOR, _QUALITY_RISE = 0.75, 2  # down at once, so that the view fits; up slowly, so that it does not flicker
 _CRF = 23  # x264's default
-_GOP = 300  # views between keyframes; callers that lose one request another
+_GOP = 300  # views between keyframes at most; callers that lose one request another
+_KEYFRAME_S = 10.0  # between keyframes at most, however few the views are: relays and joiners ask for none
 _FPS_ASSUMED = 30.0  # without max_fps; only rate control and time stamps depend on it
 _CLOCK = 90_000  # of time stamps, 1/s, as in RTP
 _DELTA_SIZE_MAX = 0.9  # of a whole head's: a larger delta does not pay for its dependence on the head before
@@ -106,7 +109,11 @@ class VideoPacker:
 
     blocks = True
 
-    def __init__(self, width: int, height: int, fps: float, bytes_max: int) -> None:
+    def __init__(
+        self, width: int, height: int, fps: float, bytes_max: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``bytes_max`` of a view; 0: any number. ``clock``: seconds."""
+        self._clock, self._packed_at, self._keyframe_at = clock, 0.0, 0.0
         self._size = (width, height)
         self._codec = _open_encoder(width, height, fps, bytes_max)
         self._count = 0
@@ -120,10 +127,20 @@ class VideoPacker:
             format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
         frame.pts, frame.time_base = self._count * self._tick, Fraction(1, _CLOCK)
-        frame.pict_type = PictureType.I if keyframe or self._count == 0 else PictureType.NONE
+        keyframe = keyframe or self._count == 0 or self._keyframe_due()
+        frame.pict_type = PictureType.I if keyframe else PictureType.NONE
         self._count += 1
         packets = self._codec.encode(frame)
-        return PackedView(b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets))
+        packed = PackedView(b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets))
+        self._packed_at = self._clock()
+        if packed.is_keyframe:
+            self._keyframe_at = self._packed_at
+        return packed
+
+    def _keyframe_due(self) -> bool:
+        """Whether the next view, coming as long after this one as this after the last, would be too late for it."""
+        now = self._clock()
+        return now + (now - self._packed_at) - self._keyframe_at > _KEYFRAME_S
 
 
 def _open_encoder(width: int, height: int, fps: float, bytes_max: int) -> VideoCodecContext:

@@ -23,7 +23,6 @@ from headlift.settings import Settings
 _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
 MESSAGE_BYTES_MAX = 72 << 20  # above every limit of our own, whose errors say more than gRPC's
-_PING_EVERY_MS_MIN = 5_000
 _STREAMS_MAX = 1_000
 
 
@@ -76,7 +75,9 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ("grpc.so_reuseport", 0),  # two servers on one port must collide, not share it
         ("grpc.max_concurrent_streams", _STREAMS_MAX),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_EVERY_MS_MIN),
+        # Clients behind phones and proxies keep idle connections open by pings, with and without a running call.
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.ping_interval_s_min * 1e3)),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]
     timed = {
         "grpc.keepalive_time_ms": settings.keepalive_s,

@@ -11,12 +11,13 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from headlift.errors import InvalidInputError
@@ -28,11 +29,13 @@ PAUSE_S = 2.0  # between trials while Redis is away
 _CONNECTIONS_MAX = 32
 
 # KEYS: the buckets, then the running calls. ARGV: cost and burst of each bucket (us), calls at most (0: any number),
-# the call's id, the lease (us). Returns {0, 0}, or {number of the bucket, us to wait}, or {-1, 0}: no slot.
+# the call's id, the lease (us). Returns {0, 0}, or {number of the bucket, us to wait}, or {-1, 0}: no slot. A call
+# whose id runs already is a retry whose first answer was lost: it takes nothing twice.
 _ADMIT = """
 local clock = redis.call('TIME')
 local now, buckets = clock[1] * 1000000 + clock[2], #KEYS - 1
 local due, worst, wait = {}, 0, 0
+if redis.call('ZSCORE', KEYS[buckets + 1], ARGV[2 * buckets + 2]) then return {0, 0} end
 for i = 1, buckets do
   due[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or 0), now) + tonumber(ARGV[2 * i - 1])
   local late = due[i] - now - tonumber(ARGV[2 * i])
@@ -83,7 +86,10 @@ class RedisLimiter:
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
+                # redis-py 8.1.0 looks whether a pooled connection is still open, but with RESP3 ignores what it sees
+                # (redis-py#4252). One retry bears those that die between the look and the command.
+                protocol=2,
+                retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             )
         except ValueError:  # its words hold the password
             raise InvalidInputError(
@@ -106,8 +112,18 @@ class RedisLimiter:
         keys = [f"headlift:limits:{{{tenant}}}:{name}" for name in (*(d.bucket for d in draws), "running")]
         call_id = uuid.uuid4().hex
         micro = [round(1e6 * t) for d in draws for t in (d.cost_s, d.burst_s)]
-        answer = await self._run(self._admit_script, keys, [*micro, concurrent_max, call_id, self._lease_us])
+        args = [*micro, concurrent_max, call_id, self._lease_us]
+        deciding = asyncio.ensure_future(self._run(self._admit_script, keys, args))
+        try:
+            # Shielded: a call that is cancelled here must still learn whether it got a slot, to give that back.
+            answer = await asyncio.shield(deciding)
+        except asyncio.CancelledError:
+            if concurrent_max:
+                self._in_background(self._take_back(deciding, keys[-1], call_id))
+            raise
         if answer is None:
+            if concurrent_max:  # Redis may have decided, and only its answer come too late
+                self._in_background(self._remove(keys[-1], call_id))
             return await self._local.admit(tenant, draws, concurrent_max)
         bucket, wait_us = answer
         if bucket > 0:
@@ -120,7 +136,10 @@ class RedisLimiter:
         """See Limiter."""
         if self._renewing is not None:
             self._renewing.cancel()
-        await asyncio.gather(*self._releasing, return_exceptions=True)
+        if self._releasing:
+            await asyncio.wait(self._releasing, timeout=2 * self._timeout_s)
+        for task in list(self._releasing):  # those that wait for an absent Redis; their leases end by themselves
+            task.cancel()
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose(close_connection_pool=True)
 
@@ -136,7 +155,10 @@ class RedisLimiter:
         calls.discard(call_id)
         if not calls:
             del self._held[key]
-        task = asyncio.create_task(self._remove(key, call_id))
+        self._in_background(self._remove(key, call_id))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
@@ -144,10 +166,20 @@ class RedisLimiter:
     def _lease_us(self) -> int:
         return round(self._lease_s * 1e6)
 
+    async def _take_back(self, deciding: asyncio.Future[Any], key: str, call_id: str) -> None:
+        """Free the slot that a cancelled call took, once Redis has decided."""
+        await asyncio.wait([deciding])
+        await self._remove(key, call_id)
+
     async def _remove(self, key: str, call_id: str) -> None:
-        if self._clock() >= self._retry_at:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await self._redis.zrem(key, call_id)
+        """Free a slot; tried until Redis is back, or the lease would have ended anyhow."""
+        ends_at = self._clock() + self._lease_s
+        while self._clock() < ends_at:
+            if self._clock() >= self._retry_at:
+                with contextlib.suppress(RedisError, OSError, TimeoutError):
+                    await self._redis.zrem(key, call_id)
+                    return
+            await asyncio.sleep(PAUSE_S / 2)
 
     async def _renew(self) -> None:
         while True:
@@ -156,10 +188,14 @@ class RedisLimiter:
                 if self._clock() >= self._retry_at:
                     await self._run(self._renew_script, [key], [self._lease_us, *calls])
 
-    async def _run(self, script: Any, keys: list[str], args: list[Any]) -> Any:
+    def _run(self, script: Any, keys: list[str], args: list[Any]) -> Coroutine[Any, Any, Any]:
         """What a script returns; None where Redis does not answer, and then it is left alone for a while."""
         if self._retry_at:
-            self._retry_at = self._clock() + PAUSE_S  # the others do not wait for the outcome of this one try
+            # At the call, not when its coroutine first runs: the others do not wait for the outcome of this one try.
+            self._retry_at = self._clock() + PAUSE_S
+        return self._answer(script, keys, args)
+
+    async def _answer(self, script: Any, keys: list[str], args: list[Any]) -> Any:
         try:
             async with asyncio.timeout(2 * self._timeout_s):
                 answer = await script(keys=keys, args=args)

@@ -20,7 +20,7 @@ from headlift.stages.preprocess.matte.headnet import HeadNetMatter
 from headlift.stages.preprocess.read.decode import PictureLimits
 from headlift.stages.preprocess.stage import Preprocess
 
-_CLASSICAL, _LEARNED = "classical-2", "learned-2"  # raised when the same pieces begin to answer differently
+_CLASSICAL, _LEARNED = "classical-3", "learned-3"  # raised when the same pieces begin to answer differently
 
 
 @dataclass(frozen=True)

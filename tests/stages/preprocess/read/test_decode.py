@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -13,6 +14,7 @@ import skimage.data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from headlift.errors import PictureTooLargeError, UnreadablePictureError
 from headlift.stages.preprocess.read.decode import Picture, PictureLimits, decode_picture, sniff_format
@@ -39,17 +41,166 @@ def close(picture: Picture, expected: np.ndarray, mean: float) -> bool:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "AVIF"])
 def test_every_exif_orientation_comes_out_upright(small, encode, orientation, file_format):
     method = STORED_FROM_UPRIGHT[orientation]
     stored = small if method is None else small.transpose(method)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"quality": 95, "subsampling": 0} if file_format == "JPEG" else {}
-    picture = decode_picture(encode(stored, file_format, exif=exif, **options))
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 95}}
+    picture = decode_picture(encode(stored, file_format, exif=exif, **options.get(file_format, {})))
     assert picture.exif_orientation == orientation
     assert picture.source_size == small.size
-    assert close(picture, np.asarray(small), 0.0 if file_format == "PNG" else 3.0)
+    assert close(picture, np.asarray(small), 0.0 if file_format in ("PNG", "WEBP") else 4.0)
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" %s</rdf:RDF></x:xmpmeta>'
+)
+XMP_FORMS = [
+    b'tiff:Orientation="6"/>',
+    b"tiff:Orientation='6'/>",
+    b"><tiff:Orientation>6</tiff:Orientation></rdf:Description>",
+]
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
+    """A JPEG with segments behind its start marker."""
+    return jpeg[:2] + b"".join(segments) + jpeg[2:]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # what Pillow tells the log
+@pytest.mark.parametrize("form", XMP_FORMS)
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0http://ns.adobe.com"])
+def test_the_orientation_of_xmp_counts_where_exif_has_none(small, encode, form, exif):
+    jpeg = encode(small.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, subsampling=0)
+    notes = [segment(0xE1, exif)] if exif else []
+    picture = decode_picture(with_segments(jpeg, *notes, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP % form)))
+    assert picture.exif_orientation == 6
+    assert close(picture, np.asarray(small), 3.0)
+
+
+def test_the_orientation_of_xmp_counts_in_webp_and_png(small, encode):
+    turned, xmp = small.transpose(Image.Transpose.ROTATE_90), XMP % XMP_FORMS[0]
+    webp = decode_picture(encode(turned, "WEBP", lossless=True, xmp=xmp))
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    png = decode_picture(encode(turned, "PNG", pnginfo=text))
+    for picture in (webp, png):
+        assert close(picture, np.asarray(small), 0.0)
+
+
+def tiff(*entries: bytes) -> bytes:
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+UPRIGHT_6 = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # what Pillow tells the log
+@pytest.mark.parametrize(
+    ("name", "exif", "orientation"),
+    [
+        ("a resolution of 0/0", tiff(UPRIGHT_6, struct.pack("<HHII", 0x11A, 5, 1, 38)) + bytes(8), 6),
+        ("an offset past the end", b"Exif\0\0II*\0\xff\xff\xff\x7f", 1),
+        ("more entries than bytes", tiff(UPRIGHT_6)[:14] + b"\xff\xff" + UPRIGHT_6, 6),
+        ("an orientation of 0", tiff(struct.pack("<HHIHH", 0x112, 3, 1, 0, 0)), 1),
+        ("an orientation of 9", tiff(struct.pack("<HHIHH", 0x112, 3, 1, 9, 0)), 1),
+        ("an orientation that is text", tiff(struct.pack("<HHI4s", 0x112, 2, 4, b"top\0")), 1),
+        ("no byte order", b"Exif\0\0XX*\0\x08\0\0\0", 1),
+        ("nothing", b"Exif\0\0", 1),
+        ("an address", b"Exif\0\0http://n", 1),
+    ],
+)
+def test_broken_exif_is_no_reason_to_refuse(small, encode, name, exif, orientation):
+    stored = small if orientation == 1 else small.transpose(STORED_FROM_UPRIGHT[orientation])
+    jpeg = encode(stored, "JPEG", quality=95, subsampling=0)
+    picture = decode_picture(with_segments(jpeg, segment(0xE1, exif)))
+    assert picture.exif_orientation == orientation
+    assert close(picture, np.asarray(small), 3.0)
+
+
+FILM = b"MotionPhoto_Data\0\0\0\x18ftypmp42\0\0\0\0isommp42" + np.random.default_rng(1).bytes(4 << 20)
+
+
+def beside(jpeg: bytes, other: bytes) -> dict[str, bytes]:
+    """A JPEG with things that cameras and programs put into and behind it, by name."""
+    index = b"MPF\0II*\0\x08\0\0\0\3\0" + b"".join(
+        [
+            struct.pack("<HHI4s", 0xB000, 7, 4, b"0100"),
+            struct.pack("<HHII", 0xB001, 4, 1, 2),
+            struct.pack("<HHII", 0xB002, 7, 32, 50),
+            bytes(4),
+            struct.pack("<IIIHH", 0x030000, len(jpeg), 0, 0, 0),
+            struct.pack("<IIIHH", 0, 1 << 30, 1 << 30, 0, 0),  # the second picture stands past the end, and is too long
+        ]
+    )
+    gain = b'http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>'
+    return {
+        "a film behind": jpeg + FILM,
+        "a picture behind": jpeg + other,
+        "zeros behind": jpeg + bytes(1000),
+        "half a picture behind": jpeg + other[: len(other) // 2],
+        "scan markers in a note": with_segments(jpeg, segment(0xE4, b"\xff\xda" * 150)),
+        "scan markers in a comment": with_segments(jpeg, segment(0xFE, b"\xff\xda" * 150)),
+        "an end marker in a note": with_segments(jpeg, segment(0xE4, b"\xff\xd9" * 10)),
+        "a thumbnail in EXIF": with_segments(jpeg, segment(0xE1, tiff() + other[:60_000])),
+        "an index of further pictures": with_segments(jpeg, segment(0xE2, index)) + other,
+        "an index cut short": with_segments(jpeg, segment(0xE2, index[:40])) + other,
+        "an index of nothing": with_segments(jpeg, segment(0xE2, b"MPF\0")),
+        "a gain map": with_segments(jpeg, segment(0xE1, gain), segment(0xE2, index)) + other,
+        "fill before a marker": with_segments(jpeg, b"\xff\xff\xff"),
+        "no end marker": jpeg[:-2],
+        "half an end marker": jpeg[:-1],
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}], ids=str)
+@pytest.mark.parametrize("name", list(beside(b"", b"")))
+def test_what_stands_in_and_behind_a_jpeg_does_not_matter(small, encode, name, options):
+    plain = encode(small, "JPEG", quality=95, **options)
+    other = encode(small.rotate(180), "JPEG", quality=50)
+    picture = decode_picture(beside(plain, other)[name])
+    assert np.array_equal(picture.rgb, decode_picture(plain).rgb)
+    assert picture.source_format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 3}], ids=str
+)
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_jpeg_that_lacks_pixels_is_refused_with_how_much_is_missing(encode, astronaut, options, share):
+    data = encode(Image.fromarray(astronaut), "JPEG", quality=90, **options)
+    with pytest.raises(UnreadablePictureError, match=r"\d % of the picture is missing|before its last pass") as caught:
+        decode_picture(data[: int(len(data) * share)])
+    if not options.get("progressive"):
+        missing = int(re.search(r"about (\d+) %", caught.value.message)[1])
+        assert abs(missing - 100 * (1 - share)) < 25  # rows cost different numbers of bytes
+
+
+@pytest.mark.parametrize("end", range(-40, -2))
+def test_pixels_of_the_last_rows_are_missed_or_not_needed(small, encode, end):
+    data = encode(small, "JPEG", quality=95)
+    try:
+        picture = decode_picture(data[:end])
+    except UnreadablePictureError:
+        return
+    assert np.array_equal(picture.rgb, decode_picture(data).rgb)  # what went was not needed
+
+
+def test_a_mpo_shows_its_first_picture(small, encode):
+    data = encode(small, "MPO", save_all=True, append_images=[small.rotate(180)], quality=95)
+    assert close(decode_picture(data), np.asarray(small), 4.0)
+
+
+def test_a_jpeg_of_nothing_but_markers_ends_soon():
+    with pytest.raises(UnreadablePictureError):
+        decode_picture(b"\xff\xd8" + b"\xff\xfe\0\2" * 6_000_000)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +227,32 @@ def test_heic_is_read_where_the_library_is_there(small, encode):
     assert close(decode_picture(encode(small, "HEIF", quality=95)), np.asarray(small), 4.0)
 
 
-def test_cmyk_of_adobe_is_not_inverted(small, encode):
-    picture = decode_picture(encode(small.convert("CMYK"), "JPEG", quality=97))
-    assert close(picture, np.asarray(small), 6.0)
+def cmyk_jpegs(small: Image.Image, encode) -> dict[str, bytes]:
+    """JPEGs of four inks, by name; all of them inverted, as every program writes them."""
+    marked = encode(small.convert("CMYK"), "JPEG", quality=97, subsampling=0)
+    at = marked.index(b"\xff\xee")
+    # YCCK: the decoder takes three of the planes for luma and chroma of the inks' complements.
+    inks = np.asarray(small.convert("CMYK"))
+    luma = np.asarray(Image.fromarray(np.ascontiguousarray(inks[..., :3])).convert("YCbCr"))
+    planes = np.concatenate([255 - luma, inks[..., 3:]], -1)
+    mixed = bytearray(encode(Image.fromarray(planes, "CMYK"), "JPEG", quality=97, subsampling=0))
+    mixed[mixed.index(b"Adobe") + 11] = 2
+    cut = srgb_profile()[:200]
+    return {
+        "with Adobe's marker": marked,
+        "without Adobe's marker": marked[:at] + marked[at + 16 :],
+        "YCCK": bytes(mixed),
+        "a profile cut short": with_segments(marked, segment(0xE2, b"ICC_PROFILE\0\1\1" + cut)),
+    }
+
+
+@pytest.mark.parametrize("name", ["with Adobe's marker", "without Adobe's marker", "YCCK", "a profile cut short"])
+def test_cmyk_is_not_inverted(small, encode, name):
+    assert close(decode_picture(cmyk_jpegs(small, encode)[name]), np.asarray(small), 6.0)
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def test_grey_and_grey_with_alpha(small, encode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ U8 = npt.NDArray[np.uint8]
 
 _MAX_PROFILE_BYTES = 4_000_000  # printers' CMYK profiles reach 3 MB
 _ORIENTATION_TAG = 0x0112
+_XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
 
 
 def direct_colour(image: Image.Image) -> Image.Image:
@@ -43,18 +45,26 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[U8, U8 | None, t
 
 
 def upright(opened: Image.Image, rgb: U8, alpha: U8 | None) -> tuple[int, U8, U8 | None]:
-    """Undo the EXIF orientation of ``opened`` on arrays made from it.
+    """Undo the orientation that the EXIF or XMP of ``opened`` tells, on arrays made from it.
 
     Returns:
-        The orientation 1..8 and the upright arrays. Unreadable EXIF counts as upright.
+        The orientation 1..8 and the upright arrays. Unreadable metadata count as upright.
     """
-    try:
-        orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata is no reason to refuse a good picture
-        orientation = 1
-    if not 1 <= orientation <= 8:
-        orientation = 1
+    orientation = _orientation(opened)
     return orientation, _turned(rgb, orientation), None if alpha is None else _turned(alpha, orientation)
+
+
+def _orientation(opened: Image.Image) -> int:
+    """Of EXIF, else of XMP; 1..8, 1 where neither can be read: damaged metadata is no reason to refuse a picture."""
+    try:
+        orientation = int(opened.getexif().get(_ORIENTATION_TAG, 0))
+    except Exception:
+        orientation = 0
+    if orientation == 0:
+        notes = opened.info.get("xmp") or opened.info.get("XML:com.adobe.xmp") or b""
+        found = _XMP_ORIENTATION.search(notes.encode() if isinstance(notes, str) else notes)
+        orientation = int(found[1]) if found else 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _turned(pixels: U8, orientation: int) -> U8:

@@ -18,6 +18,8 @@ from PIL import Image
 
 from headlift.errors import HeadliftError, PictureTooLargeError, UnreadablePictureError
 from headlift.stages.preprocess.read.color import direct_colour, to_srgb, upright
+from headlift.stages.preprocess.read.hdr import HLG, PQ, color_codes, hdr_to_srgb
+from headlift.stages.preprocess.read.jpeg import JpegFile, parse_jpeg, with_fillers
 
 U8 = npt.NDArray[np.uint8]
 
@@ -36,6 +38,7 @@ _REFUSED = (  # for a message that names what was sent
     (b"PK", "ZIP"),
 )
 _MAX_JPEG_SCANS = 100  # a progressive file has about ten; thousands are a way to make a small file slow
+_WHOLE = "Send the whole file."
 _WAY_OUT = "Send a still JPEG, PNG, WebP, AVIF or HEIC picture."
 
 
@@ -84,6 +87,11 @@ class _DeadlineReader(io.BytesIO):
         super().__init__(data)
         self._limit_s = limit_s
         self._end = time.monotonic() + limit_s
+
+    @property
+    def left_s(self) -> float:
+        """Time that is left, seconds."""
+        return self._end - time.monotonic()
 
     def check(self) -> None:
         if time.monotonic() > self._end:
@@ -147,10 +155,15 @@ def decode_picture(data: bytes, limits: PictureLimits | None = None) -> Picture:
             f"The picture has {len(data):,} bytes; the limit is {limits.max_bytes:,}. Compress or shrink it."
         )
     file_format = sniff_format(data)
-    _check_container(data, file_format)
-    reader = _DeadlineReader(data, limits.max_seconds)
+    if file_format == "HEIF":
+        _register_heif()
+    jpeg = _checked_jpeg(data) if file_format == "JPEG" else None
+    reader = _DeadlineReader(jpeg.data if jpeg else data, limits.max_seconds)
     try:
-        return _decode(reader, file_format, limits)
+        picture = _decode(reader, file_format, limits)
+        if jpeg and not jpeg.is_ended:
+            _check_whole(jpeg, reader)
+        return picture
     except HeadliftError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -161,20 +174,48 @@ def decode_picture(data: bytes, limits: PictureLimits | None = None) -> Picture:
         raise UnreadablePictureError(f"The {file_format} data is truncated or damaged. {_WAY_OUT}") from error
 
 
-def _check_container(data: bytes, file_format: str) -> None:
-    """Refuse what the decoders would be slow on, and register HEIC's opener when it is first needed."""
-    if file_format == "JPEG" and (scans := data.count(b"\xff\xda")) > _MAX_JPEG_SCANS:
+def _checked_jpeg(data: bytes) -> JpegFile:
+    """The picture of a JPEG file, unless decoding it would be slow."""
+    jpeg = parse_jpeg(data)
+    if jpeg.scan_count > _MAX_JPEG_SCANS:
         raise UnreadablePictureError(
-            f"The JPEG has {scans} scans; at most {_MAX_JPEG_SCANS} are decoded. Save it anew."
+            f"The JPEG has {jpeg.scan_count} scans; at most {_MAX_JPEG_SCANS} are decoded. Save it anew."
         )
-    if file_format == "HEIF":
-        try:
-            import pillow_heif
-        except ImportError as error:
+    return jpeg
+
+
+def _check_whole(jpeg: JpegFile, reader: _DeadlineReader) -> None:
+    """Refuse a JPEG without an end whose pixels are not all there; decoders fill the rest with grey, without a word.
+
+    What other bytes behind the file's own would change is what these lack.
+    """
+    if not jpeg.has_all_passes:
+        raise UnreadablePictureError(f"The JPEG ends before its last pass over the picture. {_WHOLE}")
+    shown: U8 | None = None
+    for data in (jpeg.data, *with_fillers(jpeg)):
+        with Image.open(_DeadlineReader(data, reader.left_s), formats=["JPEG"]) as opened:
+            pixels = np.asarray(opened)
+        if shown is None:
+            shown = pixels
+        changed = np.flatnonzero((shown != pixels).reshape(len(shown), -1).any(1))
+        if len(changed):
+            height = len(shown)
+            share = max(1, round(100 * (height - changed[0]) / height))
             raise UnreadablePictureError(
-                "HEIC is not readable on this server (pillow-heif is not installed). Send JPEG, PNG, WebP or AVIF."
-            ) from error
-        pillow_heif.register_heif_opener()
+                f"The JPEG ends early: about {share} % of the picture is missing, from row {changed[0]} of {height} "
+                f"on. {_WHOLE}"
+            )
+
+
+def _register_heif() -> None:
+    """Register HEIC's opener when it is first needed."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UnreadablePictureError(
+            "HEIC is not readable on this server (pillow-heif is not installed). Send JPEG, PNG, WebP or AVIF."
+        ) from error
+    pillow_heif.register_heif_opener()
 
 
 def _decode(reader: _DeadlineReader, file_format: str, limits: PictureLimits) -> Picture:
@@ -190,7 +231,12 @@ def _decode(reader: _DeadlineReader, file_format: str, limits: PictureLimits) ->
         fitted = _fitted(size, limits.working_side)
         if max(fitted) < max(image.size):
             image = image.resize(fitted, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        rgb, alpha, notes = to_srgb(image, opened.info.get("icc_profile"))
+        codes = color_codes(reader.getvalue()) if file_format in ("HEIF", "AVIF") else None
+        is_hdr = codes is not None and codes[1] in (PQ, HLG)
+        # The container's word goes before a profile, which for PQ and HLG can only approximate it.
+        rgb, alpha, notes = to_srgb(image, None if is_hdr else opened.info.get("icc_profile"))
+        if codes is not None and is_hdr:
+            rgb, notes = hdr_to_srgb(rgb, *codes), (*notes, "tone-mapped from high dynamic range")
         orientation, rgb, alpha = upright(opened, rgb, alpha)
     reader.check()
     if alpha is not None and not alpha.any():
@@ -218,8 +264,8 @@ def _check_header(opened: Image.Image, limits: PictureLimits) -> None:
         raise UnreadablePictureError(
             f"The picture is {width}x{height}; each side needs at least {limits.min_side} pixels. Send a larger one."
         )
-    # The further pictures of an MPO or HEIC file are depth and gain maps, not frames; the first is the photograph.
-    if opened.format not in {"MPO", "HEIF"} and getattr(opened, "n_frames", 1) > 1:
+    # The further pictures of a HEIC file are depth and gain maps, not frames; the first is the photograph.
+    if opened.format != "HEIF" and getattr(opened, "n_frames", 1) > 1:
         raise UnreadablePictureError(f"The picture has {getattr(opened, 'n_frames', 2)} frames. Send a single still.")
 
 
