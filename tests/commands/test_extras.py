@@ -74,7 +74,6 @@ def test_with_the_demos_extras_alone_every_command_says_what_it_needs(tmp_path):
         f"data check {tmp_path}/shards": "train",
         f"train everything --out {tmp_path}/run": "train",
         "eval synthetic": "train",
-        "bench train": "train",
         "serve --runtime ray": "ray",
         "bench serve --runtimes ray-fused": "ray",
         f"batch {tmp_path}/none.csv --out {tmp_path}/batch": "ray",

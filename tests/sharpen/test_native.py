@@ -66,6 +66,15 @@ def test_black_that_is_not_computed_looks_as_if_it_were(
     assert (NativeSharpener(sharpener)(pictures) - expected(sharpener, pictures)).abs().max() < ROUNDING
 
 
+@pytest.mark.parametrize("side", range(24, 136, 7))
+def test_black_that_only_the_first_layers_leave_alone_is_computed(
+    sharpener: Sharpener, noise: torch.Generator, side: int
+) -> None:
+    pictures = torch.rand(1, 3, side, side + 1, generator=noise)
+    pictures[:, :, : side // 3] = 0.0
+    assert (NativeSharpener(sharpener)(pictures) - expected(sharpener, pictures)).abs().max() < ROUNDING
+
+
 def test_every_instruction_set_computes_it(noise: torch.Generator) -> None:
     sharpener, pictures = network("mini"), torch.rand(1, 3, 60, 52, generator=noise)
     native, wanted = NativeSharpener(sharpener), expected(sharpener, pictures)

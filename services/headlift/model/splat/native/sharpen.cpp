@@ -80,7 +80,8 @@ class Coverage {
       auto &computed = memory_.computed[l], &copied = memory_.copied[l];
       computed.clear(), copied.clear();
       for (int32_t t = 0; t < tiles; ++t) {
-        if (active(t, l) || static_cast<uint32_t>(t) == model_) computed.push_back(static_cast<uint32_t>(t));
+        // Without a tile to copy from, which only a wholly black one of the last layer can be, all are computed.
+        if (model_ == kNone || active(t, l) || static_cast<uint32_t>(t) == model_) computed.push_back(static_cast<uint32_t>(t));
         else if (l == last || memory_.needed[t] != kFar) copied.push_back(static_cast<uint32_t>(t));
       }
     }
