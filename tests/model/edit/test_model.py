@@ -71,7 +71,7 @@ def test_tokens_lie_on_what_is_not_background(editor: EditModel, labels: Tensor)
             assert cell.any()
 
 
-def test_the_look_reaches_every_token(editor: EditModel, labels: Tensor) -> None:
+def test_the_style_reaches_every_token(editor: EditModel, labels: Tensor) -> None:
     one, other = editor.encoder(labels, styles()), editor.encoder(labels, styles(seed=1))
     assert ((one.tokens - other.tokens).abs().amax(-1) > 0)[one.mask].all()
 
