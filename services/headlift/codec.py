@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from headlift.errors import FormatError, InvalidCameraError
+from headlift.limits import SIDE_MAX, SIDE_MIN
 from headlift.model.cameras import orbit_cameras
 from headlift.model.types import DISTANCE, Cameras, Gaussians, ImageTokens, Observation, Portrait
 from headlift.v1 import camera_pb2, head_pb2, stage_pb2, tensor_pb2
@@ -19,7 +20,6 @@ ANGLE_LIMIT_DEG = 3600.0
 _OFFSET_MAX_M = 1000.0
 _FOCAL_MAX_PX = 1e7
 _ROTATION_TOLERANCE = 1e-3
-PORTRAIT_SIDES = (16, 2048)  # px
 _AXES_MAX = 8
 _DTYPES = {
     tensor_pb2.DATA_TYPE_FLOAT32: torch.float32,
@@ -155,21 +155,21 @@ def tensor_from_message(message: tensor_pb2.Tensor, field: str, *shape: int, kin
     Raises:
         FormatError: Another kind of number, another shape, too few or too many bytes, or numbers that are not finite.
     """
-    dtype, found = _DTYPES.get(message.dtype), tuple(message.shape)
+    dtype, actual = _DTYPES.get(message.dtype), tuple(message.shape)
     if dtype is None or (dtype.is_floating_point if kind == "float" else dtype is torch.bool) is False:
         wanted = "floats" if kind == "float" else "booleans"
         raise FormatError(f"{field} is of type {message.dtype}; {wanted} are needed.", field=field)
-    if len(found) != len(shape) or any(n < 0 or w not in (n, -1) for n, w in zip(found, shape, strict=True)):
+    if len(actual) != len(shape) or any(n < 0 or w not in (n, -1) for n, w in zip(actual, shape, strict=True)):
         wanted = "x".join("n" if w == -1 else str(w) for w in shape)
-        raise FormatError(f"{field} has the shape {list(found[:_AXES_MAX])}; {wanted} is needed.", field=field)
-    size = math.prod(found) * dtype.itemsize
+        raise FormatError(f"{field} has the shape {list(actual[:_AXES_MAX])}; {wanted} is needed.", field=field)
+    size = math.prod(actual) * dtype.itemsize
     if len(message.data) != size:
         raise FormatError(f"{field} has {len(message.data)} bytes; its type and shape need {size}.", field=field)
     if not size:
-        return torch.zeros(found, dtype=dtype)
+        return torch.zeros(actual, dtype=dtype)
     if dtype is torch.bool:  # other bytes than 0 and 1 would be undefined behaviour
-        return torch.frombuffer(bytearray(message.data), dtype=torch.uint8).view(found) != 0
-    tensor = torch.frombuffer(bytearray(message.data), dtype=dtype).view(found)
+        return torch.frombuffer(bytearray(message.data), dtype=torch.uint8).view(actual) != 0
+    tensor = torch.frombuffer(bytearray(message.data), dtype=dtype).view(actual)
     if not bool(torch.isfinite(tensor).all()):
         raise FormatError(f"{field} holds numbers that are not finite.", field=field)
     return tensor
@@ -223,9 +223,9 @@ def portrait_from_message(message: stage_pb2.Portrait, field: str = "portrait") 
     """
     image = tensor_from_message(message.image, f"{field}.image", 3, -1, -1)
     side = image.shape[-1]
-    if image.shape[-2] != side or not PORTRAIT_SIDES[0] <= side <= PORTRAIT_SIDES[1]:
+    if image.shape[-2] != side or not SIDE_MIN <= side <= SIDE_MAX:
         raise FormatError(
-            f"{field}.image is {side}x{image.shape[-2]}; it must be square, {PORTRAIT_SIDES[0]}..{PORTRAIT_SIDES[1]}.",
+            f"{field}.image is {side}x{image.shape[-2]}; it must be square, {SIDE_MIN}..{SIDE_MAX}.",
             field=f"{field}.image",
         )
     alpha = tensor_from_message(message.alpha, f"{field}.alpha", 1, side, side)

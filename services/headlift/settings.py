@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from headlift.errors import InvalidInputError
+from headlift.limits import REFINE_STEPS_MAX, SIDE_MAX, SIDE_MIN
 
 PREFIX = "HEADLIFT_"
 _HIDDEN = "(set)"  # stands for a secret in tables
@@ -180,7 +181,7 @@ class Settings:
         None, "Weights of the editing network (safetensors); empty takes those that are shipped, where they are."
     )
     clip_weights: Path | None = _setting(
-        None, "open_clip's weights (safetensors), for editing networks that take their looks from it."
+        None, "open_clip's weights (safetensors), for editing networks that take their styles from it."
     )
     device: str = _setting("auto", "Where networks run: auto, cpu, cuda or cuda:N.")
     rasterizer: str = _setting("auto", "Splatting backend.", one_of=("auto", "gsplat", "native", "reference"))
@@ -191,7 +192,7 @@ class Settings:
     )
     cuda_graphs: bool = _setting(False, "Sharpen by CUDA graphs: memory for each size of pictures, less to launch.")
     threads: int = _setting(0, "Threads of one network; 0 leaves it to torch.", low=0, high=1024)
-    crop_size: int = _setting(0, "Side of the portrait crop, pixels; 0 takes the network's own.", low=0, high=2048)
+    crop_size: int = _setting(0, "Side of the portrait crop, pixels; 0 takes the network's own.", low=0, high=SIDE_MAX)
     preprocess: str = _setting(
         "auto",
         "What finds, crops and mattes heads; auto is learned where the checkpoint has a trained HeadNet.",
@@ -199,9 +200,11 @@ class Settings:
     )
     parsing_weights: Path | None = _setting(None, "Face parsing of facer's (TorchScript) in HeadNet's place.")
     matting_weights: Path | None = _setting(None, "MODNet or Robust Video Matting (TorchScript) in HeadNet's place.")
-    refine_steps: int = _setting(100, "Refinement steps where a request does not say.", low=0, high=1000)
-    refine_size: int = _setting(192, "Side of the pictures that refinement compares, pixels.", low=16, high=2048)
-    refine_final_size: int = _setting(384, "The same in its last steps, pixels.", low=16, high=2048)
+    refine_steps: int = _setting(100, "Refinement steps where a request does not say.", low=0, high=REFINE_STEPS_MAX)
+    refine_size: int = _setting(
+        192, "Side of the pictures that refinement compares, pixels.", low=SIDE_MIN, high=SIDE_MAX
+    )
+    refine_final_size: int = _setting(384, "The same in its last steps, pixels.", low=SIDE_MIN, high=SIDE_MAX)
 
     # Where stages run
     runtime: str = _setting("embedded", "Stages in the server's process, or in Ray.", one_of=("embedded", "ray"))

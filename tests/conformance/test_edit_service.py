@@ -50,12 +50,12 @@ def edit(runtime):
 def segment(runtime):
     """The map of a head, and the whole answer."""
 
-    def look(head, **fields):
+    def do(head, **fields):
         tenant = head.name.split("/heads/")[0]
         answer = runtime.edits.SegmentPortrait(pb.SegmentPortraitRequest(parent=tenant, head=head.name, **fields))
         return labels_of(answer.map), answer
 
-    return look
+    return do
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_looking_at_a_picture_leaves_nothing_behind(runtime, portrait_png):
     assert runtime.blob_keys("tenants/passing") == []
 
 
-# -- looks ------------------------------------------------------------------------------------------------------------
+# -- styles ------------------------------------------------------------------------------------------------------------
 
 
 def embed(runtime, style, tenant="shared"):
@@ -176,7 +176,7 @@ def embed(runtime, style, tenant="shared"):
 
 
 @ONCE
-def test_looks_are_unit_and_a_mix_lies_between_its_parts(runtime, portrait_png, create):
+def test_styles_are_unit_and_a_mix_lies_between_its_parts(runtime, portrait_png, create):
     head = create()
     picture = edit_pb2.StyleTerm(picture=portrait_png)
     a, said = embed(runtime, words("red hair"))
@@ -279,16 +279,16 @@ def test_the_same_edit_by_whatever_way_is_the_same_head_and_computed_once(create
 @ONCE
 def test_strength_goes_from_the_look_before_to_the_new_one(runtime, create, edit):
     head = create("strong")
-    looks = []
+    styles = []
     for strength in (0.0, 0.5, 1.0):
         made = edit(head, "strong", style=words("red hair"), strength=strength)
         history = runtime.edits.GetEditHistory(pb.GetEditHistoryRequest(head=made.name))
-        looks.append(np.frombuffer(history.style.data, "<f4"))
+        styles.append(np.frombuffer(history.style.data, "<f4"))
     target, _ = embed(runtime, words("red hair"))
     own, _ = embed(runtime, edit_pb2.Style(terms=[edit_pb2.StyleTerm(head=head.name)]), "strong")
-    np.testing.assert_allclose(looks[0], own, atol=1e-5)
-    np.testing.assert_allclose(looks[2], target, atol=1e-5)
-    assert looks[1] @ target > looks[0] @ target
+    np.testing.assert_allclose(styles[0], own, atol=1e-5)
+    np.testing.assert_allclose(styles[2], target, atol=1e-5)
+    assert styles[1] @ target > styles[0] @ target
 
 
 @ONCE
@@ -350,8 +350,8 @@ def test_painting_everything_back_leads_back_to_the_head(create, edit, segment, 
     before = segment(head)[0]
     there = edit(head, "back", strokes=strokes(stroke(radius=2000)), style=words("red hair"))
     assert exported(there) != exported(head)
-    look = edit_pb2.Style(terms=[edit_pb2.StyleTerm(head=head.name)])
-    back = edit(there, "back", map=raw(before), style=look)
+    style_of_head = edit_pb2.Style(terms=[edit_pb2.StyleTerm(head=head.name)])
+    back = edit(there, "back", map=raw(before), style=style_of_head)
     first, last = (formats.read(exported(h), "wire") for h in (head, back))
     for name in ("means", "scales", "opacities", "colors"):
         np.testing.assert_allclose(getattr(last, name), getattr(first, name), atol=2e-3, rtol=0.03)
@@ -451,7 +451,7 @@ def test_deleting_an_edit_leaves_its_parent_as_it_was(runtime, create, edit, seg
     request_id = str(uuid.uuid4())
     child = edit(head, "keeping", strokes=strokes(stroke()), style=words("red hair"), request_id=request_id)
     runtime.stub.DeleteHead(head_pb.DeleteHeadRequest(name=child.name))
-    # All that is left over is the look of the parent's own portrait, which goes with the parent.
+    # All that is left over is the style of the parent's own portrait, which goes with the parent.
     left = set(runtime.blob_keys("tenants/keeping")) - keys
     assert all(f"derived/{head.input_sha256}/embed" in key for key in left)
     assert exported(head) == before
@@ -519,10 +519,12 @@ def test_a_bad_edit_is_refused_with_its_field(runtime, refused, subject, change,
 
 
 @ONCE
-def test_another_networks_look_is_refused(runtime, refused, subject):
-    look = embed(runtime, words("red"))[1].embedding
-    look.fingerprint = "another"
-    request = pb.EditHeadRequest(parent="tenants/refusing", head=subject.name, style={"terms": [{"embedding": look}]})
+def test_another_networks_style_is_refused(runtime, refused, subject):
+    embedding = embed(runtime, words("red"))[1].embedding
+    embedding.fingerprint = "another"
+    request = pb.EditHeadRequest(
+        parent="tenants/refusing", head=subject.name, style={"terms": [{"embedding": embedding}]}
+    )
     assert refused(lambda: runtime.edits.EditHead(request)).reason == "BAD_STYLE"
 
 

@@ -38,14 +38,16 @@ def moved(head: Gaussians, amount: float, seed: int) -> Gaussians:
 
 def check_bounds(back: Gaussians, head: Gaussians, options: DeltaOptions) -> None:
     """``back`` is as near to ``head`` as the options promise, up to float32's rounding."""
-    assert (back.means - head.means).abs().max() <= options.position_bound_m + 1e-6 * float(head.means.abs().max())
+    position_bound = (0.5 + options.position_dead) * options.position_step_m
+    bound = 0.5 + options.dead  # steps
+    assert (back.means - head.means).abs().max() <= position_bound + 1e-6 * float(head.means.abs().max())
     logs = [g.scales.clamp_min(1e-9).log() for g in (back, head)]
-    assert (logs[0] - logs[1]).abs().max() <= options.bound * options.log_step + 1e-4
+    assert (logs[0] - logs[1]).abs().max() <= bound * options.log_step + 1e-4
     for name in ("opacities", "colors"):
-        assert (getattr(back, name) - getattr(head, name)).abs().max() <= options.bound * UNIT_STEP + 1e-6
+        assert (getattr(back, name) - getattr(head, name)).abs().max() <= bound * UNIT_STEP + 1e-6
     # Normalising can double what the components were off by, no more.
     apart = torch.minimum((back.quats - head.quats).norm(dim=-1), (back.quats + head.quats).norm(dim=-1))
-    assert apart.max() <= 2 * 2 * options.bound * QUAT_STEP + 1e-6
+    assert apart.max() <= 2 * 2 * bound * QUAT_STEP + 1e-6
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

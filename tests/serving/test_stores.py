@@ -11,7 +11,7 @@ from real_s3 import Bucket
 
 from headlift.errors import InvalidInputError, StoreError
 from headlift.serving.background import BackgroundServer
-from headlift.serving.stores import SweepThread, open_blobs, open_retention, open_stores
+from headlift.serving.stores import SweepThread, open_retention, open_stores
 from headlift.settings import Settings
 from headlift.store.breaker import BreakerStore
 from headlift.store.files import FileStore
@@ -53,8 +53,8 @@ def own(settings, tmp_path) -> Settings:
 
 
 def test_the_settings_name_the_stores(own, redis_server, s3_bucket):
-    assert isinstance(open_blobs(own), FileStore)
-    assert isinstance(open_blobs(on_s3(own, s3_bucket)), BreakerStore)
+    assert isinstance(open_stores(own).blobs, FileStore)
+    assert isinstance(open_stores(on_s3(own, s3_bucket)).blobs, BreakerStore)
     stores = open_stores(on_redis(own, redis_server))
     assert isinstance(stores.blobs, TieredStore)
     stores.close()
@@ -85,13 +85,13 @@ def test_reads_writes_and_breakers_are_counted_by_tier_and_stage(own, mortal_red
 
 def test_what_contradicts_is_refused_with_its_variable(own, s3_bucket, tmp_path):
     with pytest.raises(InvalidInputError, match="HEADLIFT_S3_ENDPOINT"):
-        open_blobs(replace(own, s3_bucket="heads"))
+        open_stores(replace(own, s3_bucket="heads"))
     with pytest.raises(InvalidInputError, match="HEADLIFT_REDIS_URL"):
-        open_blobs(replace(own, redis_url="localhost"))
+        open_stores(replace(own, redis_url="localhost"))
     with pytest.raises(InvalidInputError, match="HEADLIFT_S3_KMS_KEY"):
-        open_blobs(replace(on_s3(own, s3_bucket), s3_encryption="sse-kms"))
+        open_stores(replace(on_s3(own, s3_bucket), s3_encryption="sse-kms"))
     with pytest.raises(StoreError, match="HEADLIFT_S3_SECRET_KEY"):
-        open_blobs(replace(on_s3(own, s3_bucket), s3_secret_key="wrong"))
+        open_stores(replace(on_s3(own, s3_bucket), s3_secret_key="wrong"))
     for text in ("{", "[]", '{"a": {"days": 1}}', '{"a": {"heads_days": -1}}', '{"a": {"heads_days": "1"}}'):
         (tmp_path / "rules.json").write_text(text)
         with pytest.raises(InvalidInputError, match=r"HEADLIFT_RETENTION_FILE|heads_days"):

@@ -1,4 +1,4 @@
-"""The editing stage: whole answers, looks on a sphere, and work that stops when asked."""
+"""The editing stage: whole answers, styles on a sphere, and work that stops when asked."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def nothing() -> None:
 
 @pytest.fixture
 def labels() -> Tensor:
-    found = torch.zeros(64, 64, dtype=torch.uint8)
-    found[20:50, 20:44] = 2
-    found[8:20, 16:48] = 14
-    return found
+    labels = torch.zeros(64, 64, dtype=torch.uint8)
+    labels[20:50, 20:44] = 2
+    labels[8:20, 16:48] = 14
+    return labels
 
 
-def look(seed: int) -> Tensor:
+def unit_style(seed: int) -> Tensor:
     return F.normalize(torch.randn(16, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
@@ -54,33 +54,37 @@ def portrait() -> Portrait:
 
 
 def changed(stage: Edit, labels: Tensor, parent: Gaussians, **what: Tensor) -> Gaussians:
-    return stage(EditOrder(CAMERA, parent, labels, look(0), what.get("map"), what.get("style")), nothing)
+    return stage(EditOrder(CAMERA, parent, labels, unit_style(0), what.get("map"), what.get("style")), nothing)
 
 
 def test_a_portrait_is_segmented_where_its_matte_shows_somebody(stage: Edit) -> None:
-    found = stage.segment(portrait())
-    assert found.labels.shape == found.confidence.shape == (64, 64)
-    assert found.labels.dtype == torch.uint8
-    assert torch.equal(found.labels > 0, portrait().alpha[0] > 0.5)
-    assert int(found.labels.max()) <= 18
-    assert float(found.confidence.min()) >= 0
-    assert float(found.confidence.max()) <= 1 + 1e-6
+    segmentation = stage.segment(portrait())
+    assert segmentation.labels.shape == segmentation.confidence.shape == (64, 64)
+    assert segmentation.labels.dtype == torch.uint8
+    assert torch.equal(segmentation.labels > 0, portrait().alpha[0] > 0.5)
+    assert int(segmentation.labels.max()) <= 18
+    assert float(segmentation.confidence.min()) >= 0
+    assert float(segmentation.confidence.max()) <= 1 + 1e-6
 
 
-def test_words_and_pictures_are_unit_looks(stage: Edit) -> None:
-    for found in (stage.embed_text("red hair"), stage.embed_picture(portrait()), stage.embed_text("red hair", look(1))):
-        assert found.shape == (16,)
-        assert found.norm() == pytest.approx(1, abs=1e-5)
+def test_words_and_pictures_are_unit_styles(stage: Edit) -> None:
+    for style in (
+        stage.embed_text("red hair"),
+        stage.embed_picture(portrait()),
+        stage.embed_text("red hair", unit_style(1)),
+    ):
+        assert style.shape == (16,)
+        assert style.norm() == pytest.approx(1, abs=1e-5)
     assert stage.unknown_words("a shiny red hair") == ["shiny"]
 
 
 def test_blending_goes_along_the_sphere(stage: Edit) -> None:
-    a, b = look(1), look(2)
+    a, b = unit_style(1), unit_style(2)
     assert torch.allclose(stage.blend([a, b], [1, 0]), a, atol=1e-6)
     assert torch.allclose(stage.blend([a, b], [0, 2]), b, atol=1e-6)
     middle = stage.blend([a, b], [1, 1])
     assert torch.dot(middle, a) == pytest.approx(float(torch.dot(middle, b)), abs=1e-5)
-    assert stage.blend([a, b, look(3)], [1, 2, 3]).norm() == pytest.approx(1, abs=1e-5)
+    assert stage.blend([a, b, unit_style(3)], [1, 2, 3]).norm() == pytest.approx(1, abs=1e-5)
     quarter = stage.blend([a, b], [3, 1])
     whole, part = torch.acos(torch.dot(a, b)), torch.acos(torch.dot(a, quarter))
     assert part / whole == pytest.approx(0.25, abs=1e-3)
@@ -89,29 +93,29 @@ def test_blending_goes_along_the_sphere(stage: Edit) -> None:
 @pytest.mark.parametrize("weights", [[], [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
 def test_impossible_mixes_are_refused(stage: Edit, weights: list[float]) -> None:
     with pytest.raises(InvalidInputError):
-        stage.blend([look(1), look(2)], weights)
+        stage.blend([unit_style(1), unit_style(2)], weights)
 
 
-def test_opposite_looks_have_no_way_between_them(stage: Edit) -> None:
+def test_opposite_styles_have_no_way_between_them(stage: Edit) -> None:
     with pytest.raises(InvalidInputError, match="opposite"):
-        stage.blend([look(1), -look(1)], [1, 1])
+        stage.blend([unit_style(1), -unit_style(1)], [1, 1])
 
 
 def test_a_head_comes_of_map_and_look_alone(stage: Edit, labels: Tensor) -> None:
-    head = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
+    head = stage(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
     assert len(head.validate()) == 512
 
 
 def test_an_edit_of_nothing_gives_the_parent_back(stage: Edit, labels: Tensor) -> None:
-    parent = stage(EditOrder(CAMERA, map=labels, style=look(7)), nothing)
+    parent = stage(EditOrder(CAMERA, map=labels, style=unit_style(7)), nothing)
     same = changed(stage, labels, parent)
     assert torch.equal(same.means, parent.means)
     assert torch.equal(same.colors, parent.colors)
 
 
 def test_a_look_moves_nothing_and_a_map_does(stage: Edit, labels: Tensor) -> None:
-    parent = stage(EditOrder(CAMERA, map=labels, style=look(7)), nothing)
-    restyled = changed(stage, labels, parent, style=look(3))
+    parent = stage(EditOrder(CAMERA, map=labels, style=unit_style(7)), nothing)
+    restyled = changed(stage, labels, parent, style=unit_style(3))
     assert torch.equal(restyled.means, parent.means)
     assert torch.equal(restyled.opacities, parent.opacities)
     assert not torch.equal(restyled.colors, parent.colors)
@@ -121,19 +125,19 @@ def test_a_look_moves_nothing_and_a_map_does(stage: Edit, labels: Tensor) -> Non
 
 
 def test_undoing_an_edit_comes_back(stage: Edit, labels: Tensor) -> None:
-    parent = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
-    there = changed(stage, labels, parent, style=look(3))
-    back = stage(EditOrder(CAMERA, there, labels, look(3), None, look(0)), nothing)
+    parent = stage(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
+    there = changed(stage, labels, parent, style=unit_style(3))
+    back = stage(EditOrder(CAMERA, there, labels, unit_style(3), None, unit_style(0)), nothing)
     assert (back.colors - parent.colors).abs().max() < 0.04
 
 
 def test_the_same_order_gives_the_same_head_whatever_was_asked_before(
     editor: tuple[EditModel, StyleModel], stage: Edit, labels: Tensor
 ) -> None:
-    order = EditOrder(CAMERA, map=labels, style=look(0))
+    order = EditOrder(CAMERA, map=labels, style=unit_style(0))
     first = stage(order, nothing)
     for seed in range(12):
-        stage(EditOrder(CAMERA, map=labels, style=look(seed + 1)), nothing)
+        stage(EditOrder(CAMERA, map=labels, style=unit_style(seed + 1)), nothing)
     assert torch.equal(stage(order, nothing).means, first.means)
     assert len(stage._heads) <= 8
 
@@ -143,16 +147,16 @@ def test_work_stops_when_nobody_waits(stage: Edit, labels: Tensor) -> None:
         raise StopError
 
     with pytest.raises(StopError):
-        stage(EditOrder(CAMERA, map=labels, style=look(0)), refuse)
+        stage(EditOrder(CAMERA, map=labels, style=unit_style(0)), refuse)
     assert not stage._heads
 
 
 def test_incomplete_orders_are_refused(stage: Edit, labels: Tensor) -> None:
-    with pytest.raises(InvalidInputError, match="map and a look"):
+    with pytest.raises(InvalidInputError, match="map and a style"):
         stage(EditOrder(CAMERA, map=labels), nothing)
-    parent = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
-    with pytest.raises(InvalidInputError, match="its map and its look"):
-        stage(EditOrder(CAMERA, parent, None, None, labels, look(0)), nothing)
+    parent = stage(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
+    with pytest.raises(InvalidInputError, match="its map and its style"):
+        stage(EditOrder(CAMERA, parent, None, None, labels, unit_style(0)), nothing)
 
 
 def test_the_stage_loads_from_files(editor: tuple[EditModel, StyleModel], labels: Tensor, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_the_stage_loads_from_files(editor: tuple[EditModel, StyleModel], labels
     assert loaded.map_size == 64
     assert len(loaded.fingerprint) == 64
     assert torch.allclose(loaded.embed_text("red hair"), style.embed_texts(["red hair"])[0], atol=1e-6)
-    head = loaded(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
+    head = loaded(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
     assert len(head.validate()) == 512
 
 
@@ -192,22 +196,22 @@ def test_what_traits_leave_on_faces_is_added_to_the_edited_head(
 ) -> None:
     model, style = editor
     complexion = Complexion(1, 512, 16)
-    complexion.readout[0] = -look(0)
+    complexion.readout[0] = -unit_style(0)
     complexion.colors[0, :5] = 1.0
     with_marks = Edit(model, SmallClip(style, model), "marks", complexion=complexion)
-    parent = stage(EditOrder(CAMERA, map=labels, style=look(0)), nothing)
-    same = EditOrder(CAMERA, parent, labels, look(0), None, look(0))
+    parent = stage(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
+    same = EditOrder(CAMERA, parent, labels, unit_style(0), None, unit_style(0))
     assert torch.equal(with_marks(same, nothing).colors, parent.colors)
-    painted = EditOrder(CAMERA, parent, labels, look(0), labels.flip(1), None)
+    painted = EditOrder(CAMERA, parent, labels, unit_style(0), labels.flip(1), None)
     assert torch.equal(with_marks(painted, nothing).colors, stage(painted, nothing).colors)
-    order = EditOrder(CAMERA, parent, labels, look(0), None, -look(0))
+    order = EditOrder(CAMERA, parent, labels, unit_style(0), None, -unit_style(0))
     plain, marked = stage(order, nothing), with_marks(order, nothing)
     assert bool((marked.colors[:5] > plain.colors[:5]).all())
     assert torch.equal(marked.colors[5:], plain.colors[5:])
     assert torch.equal(marked.means, plain.means)
 
 
-def test_models_of_the_papers_sizes_take_their_looks_from_clips_file(
+def test_models_of_the_papers_sizes_take_their_styles_from_clips_file(
     editor: tuple[EditModel, StyleModel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     open_clip = pytest.importorskip("open_clip")

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from headlift.model.cameras import FRONTAL_POSE, pose_from_cameras
+from headlift.model.layers import resized
 from headlift.model.mini.headnet import load_headnet
 from headlift.model.mini.landmark_fit import landmark_errors
 from headlift.model.mini.model import MiniHead
@@ -136,7 +137,7 @@ def fit_thumbnail_head(
         gradient.append(head.gradients(batch.picture))
         answer_parts.append(true_answers(batch, codes))
         with torch.autocast(batch.picture.device.type, dtype=torch.bfloat16):
-            features = model.encoder.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+            features = model.encoder.read(resized(batch.picture[:, :3], model.config.encoder.image_size))
         summary.append(features.summary.float())
     thumbnails, gradients, answer = torch.cat(thumbnail), torch.cat(gradient), torch.cat(answer_parts)
 
@@ -179,7 +180,7 @@ def fit_landmark_errors(model: MiniHead, data: SyntheticHeads, *, samples: int) 
     found = []
     for part in tqdm(torch.split(every, _BATCH), desc="landmark errors", unit="batch"):
         batch = data.batch(part[:, 1], part[:, 0])
-        output, _ = net.read(_resized(batch.picture[:, :3], model.config.encoder.image_size))
+        output, _ = net.read(resized(batch.picture[:, :3], model.config.encoder.image_size))
         truth = project_to_crop(batch.means[:, net.landmark_rows].float(), batch.viewmats)
         found.append(landmark_errors(output.landmarks, output.spread, truth))
     errors.fill(torch.cat(found))
@@ -199,13 +200,6 @@ def true_answers(batch: HeadBatch, codes: HeadCodes) -> Tensor:
     """Best code and true pose of each sample, the pose relative to the front camera: [B, K + 9]."""
     pose = pose_from_cameras(crop_cameras(batch.viewmats, batch.picture.shape[-1])) - torch.tensor(FRONTAL_POSE)
     return torch.cat([codes.geometry.project(batch.means), codes.color.project(batch.colors), pose], 1)
-
-
-def _resized(pictures: Tensor, side: int) -> Tensor:
-    """Square pictures averaged to ``side`` pixels."""
-    return (
-        pictures if pictures.shape[-1] == side else torch.nn.functional.interpolate(pictures, (side, side), mode="area")
-    )
 
 
 def _best_ridge(features: Tensor, answers: Tensor, held: Tensor, held_answers: Tensor) -> tuple[Tensor, Tensor]:

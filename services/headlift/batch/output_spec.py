@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from headlift.batch.places import Place
 from headlift.errors import ConflictError, InvalidInputError, NotFoundError
-from headlift.gateway.validation import REFINE_STEPS_MAX
+from headlift.limits import REFINE_STEPS_MAX
 from headlift.render.pictures import Look, PictureFormat
 
 EXPORTS = ("ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire")

@@ -1,7 +1,7 @@
 """Files and messages of Gaussians: PLY, SPLAT, SPZ, GLB and the wire codec.
 
 ``write`` and ``read`` are the whole face. Every reader takes hostile bytes: it raises FormatError and
-nothing else, believes no count before the bytes are there, and unpacks no more than the count needs.
+nothing else, trusts no count before the bytes are there, and unpacks no more than the count needs.
 Coordinates are converted here and nowhere else (``axes``); Gaussians are always in the head frame.
 """
 

@@ -3,7 +3,7 @@
 A sequence begins with a keyframe, which is a message of the wire codec. Every head is laid onto a lattice: whole
 numbers of fixed steps for positions, quaternion components, log-scales, opacities and colours, 14 planes. A delta
 holds, plane by plane, how far the numbers moved since the head that the *decoder* has, so that errors never add up:
-whatever came before, a decoded value lies within ``DeltaOptions.bound`` steps of its own. Moves within the dead zone
+whatever came before, a decoded value lies within half a step and the dead zone of its own. Moves within the dead zone
 are left out, which keeps what only flickers from being sent. Positions of neighbours in the anchor order move alike,
 so their planes hold differences between neighbours. Planes take 0, 1, 2 or 4 bytes a number, zstd takes the rest.
 
@@ -74,16 +74,6 @@ class DeltaOptions:
             raise FormatError(f"Dead zones are {self.position_dead} and {self.dead} steps; they must be 0..16.")
         if not 1 <= self.level <= 19:
             raise FormatError(f"zstd level is {self.level}; it must be 1..19.", field="level")
-
-    @property
-    def position_bound_m(self) -> float:
-        """How far a decoded position is off at most, metres (and float32's own rounding)."""
-        return (0.5 + self.position_dead) * self.position_step_m
-
-    @property
-    def bound(self) -> float:
-        """The same in steps for log-scales, opacities, colours and, before they are normalised, quaternions."""
-        return 0.5 + self.dead
 
 
 class DeltaEncoder:

@@ -37,10 +37,10 @@ from headlift.formats.gltf import (
     Document,
     Matrix,
     accessor_count,
+    excerpt,
     global_transforms,
     read_accessor,
     read_glb,
-    shown,
     write_glb,
 )
 
@@ -149,19 +149,19 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
 
 def _placed_primitives(document: Document) -> list[tuple[Matrix, dict[str, Any], str]]:
     """Every splat primitive of every node that shows one: world matrix, attributes, colour space."""
-    found: list[tuple[Matrix, dict[str, Any], str]] = []
-    seen = 0
+    primitives_placed: list[tuple[Matrix, dict[str, Any], str]] = []
+    count = 0
     for index, matrix in enumerate(global_transforms(document)):
         mesh = document.item("nodes", index).get("mesh")
         primitives = [] if mesh is None else document.item("meshes", mesh).get("primitives")
-        if not isinstance(primitives, list) or (seen := seen + len(primitives)) > _MAX_PLACED:
+        if not isinstance(primitives, list) or (count := count + len(primitives)) > _MAX_PLACED:
             raise FormatError(
                 f"A mesh of the GLB has no list of primitives, or all nodes show more than {_MAX_PLACED:,}."
             )
-        found += [(matrix, *splats) for splats in map(_splats_of, primitives) if splats is not None]
-    if not found:
+        primitives_placed += [(matrix, *splats) for splats in map(_splats_of, primitives) if splats is not None]
+    if not primitives_placed:
         raise FormatError(f"No node of the GLB shows a {EXTENSION} primitive; a splat file is needed, not a mesh.")
-    return found
+    return primitives_placed
 
 
 def _splats_of(primitive: object) -> tuple[dict[str, Any], str] | None:
@@ -177,7 +177,7 @@ def _splats_of(primitive: object) -> tuple[dict[str, Any], str] | None:
         )
     if splatting.get("kernel", "ellipse") != "ellipse" or space not in (_SRGB, _LINEAR):
         raise FormatError(
-            f"A splat primitive has kernel {shown(splatting.get('kernel'))} and colour space {shown(space)}; "
+            f"A splat primitive has kernel {excerpt(splatting.get('kernel'))} and colour space {excerpt(space)}; "
             f"ellipse and {_SRGB} or {_LINEAR} can be read."
         )
     missing = [name for name in (_POSITION, _ROTATION, _SCALE, _OPACITY, _SH0) if name not in attributes]

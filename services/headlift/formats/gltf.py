@@ -50,18 +50,18 @@ class Document:
         at = whole(index, len(items) - 1, f"index into {name}")
         if not isinstance(items[at], dict):
             raise FormatError(f"{name}[{at}] of the GLB is no object; the file is not valid glTF.")
-        found: dict[str, Any] = items[at]
-        return found
+        item: dict[str, Any] = items[at]
+        return item
 
 
 def whole(value: object, top: int, what: str) -> int:
     """``value`` as a whole number 0..top, or a FormatError that says ``what`` it was."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= top:
-        raise FormatError(f"The GLB gives {shown(value)} as {what}; a whole number 0..{top:,} is needed.")
+        raise FormatError(f"The GLB gives {excerpt(value)} as {what}; a whole number 0..{top:,} is needed.")
     return value
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """A JSON value for a message: short, and of arrays and objects the kind alone, which may be nested without end."""
     return type(value).__name__ if isinstance(value, (list, dict)) else str(value)[:32]
 
@@ -109,10 +109,10 @@ def _chunk(view: memoryview, kind: bytes) -> tuple[memoryview, memoryview]:
     """Content of the chunk that starts here, and what follows it."""
     if len(view) < _CHUNK.size:
         raise FormatError(f"The GLB ends where its {kind!r} chunk should start; it was cut off.")
-    length, found = _CHUNK.unpack_from(view)
-    if found != kind or length > len(view) - _CHUNK.size:
+    length, name = _CHUNK.unpack_from(view)
+    if name != kind or length > len(view) - _CHUNK.size:
         raise FormatError(
-            f"The GLB has a chunk {found!r} of {length:,} bytes where {kind!r} of at most "
+            f"The GLB has a chunk {name!r} of {length:,} bytes where {kind!r} of at most "
             f"{len(view) - _CHUNK.size:,} is needed; it is cut off or not valid."
         )
     return view[_CHUNK.size : _CHUNK.size + length], view[_CHUNK.size + length :]
@@ -138,7 +138,7 @@ def read_accessor(document: Document, index: object, kind: str) -> Array:
         or "sparse" in accessor
     ):
         raise FormatError(
-            f"A GLB accessor is {shown(accessor.get('type'))} of component type {shown(component)}; a plain "
+            f"A GLB accessor is {excerpt(accessor.get('type'))} of component type {excerpt(component)}; a plain "
             f"{kind} of floats, bytes or shorts is needed."
         )
     dtype, width = np.dtype(_COMPONENTS[component]), _WIDTHS[kind]

@@ -36,10 +36,10 @@ class GzipReader:
 
     def pieces(self, limit: int) -> Iterator[bytes]:
         """What is left, in pieces, through the checksum at the end; at most ``limit`` bytes."""
-        seen = 0
+        unpacked = 0
         while piece := self._piece(_STEP):
-            seen += len(piece)
-            if seen > limit:
+            unpacked += len(piece)
+            if unpacked > limit:
                 raise FormatError(f"The {self._what} unpacks to more bytes than its header announces; it is not valid.")
             yield piece
         if not self._inflater.eof:
@@ -59,7 +59,7 @@ class GzipReader:
 def unzstd(data: bytes | memoryview, size: int, what: str) -> bytearray:
     """The ``size`` bytes that a zstd frame holds.
 
-    The frame's own idea of its size is not believed: output is pulled until ``size`` is reached.
+    The frame's own idea of its size is not trusted: output is pulled until ``size`` is reached.
 
     Raises:
         FormatError: The frame is damaged, asks for too much memory, or holds fewer or more bytes.

@@ -5,7 +5,7 @@ constant spherical harmonic, opacity as a logit, scale_0..2 as natural logarithm
 Between colour and opacity stand f_rest_0..44, coefficients of higher spherical harmonics, which a head
 does not have: zeros in the full layout, left out of the compact one.
 The reader takes any order and any scalar types, ignores what it does not know (f_rest_*, normals), and
-believes our own note of the frame; a file without one is taken to be RDF, as 3DGS writes it.
+trusts our own note of the frame; a file without one is taken to be RDF, as 3DGS writes it.
 Format: Turk 1994; layout: Kerbl et al. 2023, reference implementation.
 """
 
@@ -182,7 +182,7 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
 
     Args:
         data: The file.
-        frame: Frame of its coordinates; None believes the file's own note, and takes RDF where it has none.
+        frame: Frame of its coordinates; None takes the file's own note, and takes RDF where it has none.
         max_gaussians: Refuse files that announce more.
 
     Raises:
@@ -267,18 +267,18 @@ def _vertex_row(words: list[list[str]], order: str) -> tuple[int, np.dtype[np.vo
 
 def _elements(words: list[list[str]]) -> list[tuple[str, int, list[list[str]]]]:
     """Every element: its name, its count, its property lines."""
-    found: list[tuple[str, int, list[list[str]]]] = []
+    elements: list[tuple[str, int, list[list[str]]]] = []
     for line in words:
         if line[0] == "element":
             # 18 digits hold any honest count, and stay far from Python's limit on parsing integers.
             if len(line) != 3 or not re.fullmatch(r"[0-9]{1,18}", line[2]):
                 raise FormatError(f"A PLY element is announced as {' '.join(line)[:64]!r}; name and count are needed.")
-            found.append((line[1], int(line[2]), []))
+            elements.append((line[1], int(line[2]), []))
         elif line[0] == "property":
-            if not found:
+            if not elements:
                 raise FormatError("A PLY property stands before any element; the header is damaged.")
-            found[-1][2].append(line)
-    return found
+            elements[-1][2].append(line)
+    return elements
 
 
 def _row(element: str, properties: list[list[str]], order: str) -> np.dtype[np.void]:

@@ -79,7 +79,7 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
 
     Args:
         data: The file.
-        frame: Frame of its coordinates; None believes the file (RUB where it is silent).
+        frame: Frame of its coordinates; None takes the file's own (RUB where it has none).
         max_gaussians: Refuse files that announce more.
 
     Raises:

@@ -112,12 +112,12 @@ def _unpack_gzip(data: bytes, max_gaussians: int) -> tuple[Header, Streams]:
     *sizes, harmonics = _sizes(version, count, degree)
     streams = Streams(*(reader.read(size) for size in sizes))
     limit = harmonics + (_MAX_EXTENSIONS if flags & _HAS_EXTENSIONS else 0)
-    seen, records = 0, bytearray()
+    position, records = 0, bytearray()
     for piece in reader.pieces(limit):  # to the end, so that the checksum is verified
-        records += piece[max(0, harmonics - seen) :]
-        seen += len(piece)
-    if seen < harmonics:
-        raise FormatError(f"The {_WHAT} lacks {harmonics - seen:,} bytes of harmonics; it is not valid.")
+        records += piece[max(0, harmonics - position) :]
+        position += len(piece)
+    if position < harmonics:
+        raise FormatError(f"The {_WHAT} lacks {harmonics - position:,} bytes of harmonics; it is not valid.")
     return Header(version, count, degree, bits, _stored_frame(bytes(records))), streams
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from headlift.codec import ANGLE_LIMIT_DEG
 from headlift.errors import InvalidInputError
 from headlift.gateway.validation import check_range
+from headlift.limits import CAMERAS_MAX
 from headlift.render.messages import look_from_message
 from headlift.render.pictures import Look
 from headlift.v1 import camera_pb2, picture_pb2
 from headlift.v1 import head_service_pb2 as pb
 
-CAMERAS_MAX = 64
 ANSWER_BYTES_MAX = 64 << 20  # of unpacked pictures in one answer
 FRAMES_DEFAULT, FRAMES_MAX = 90, 3600
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headlift.errors import InvalidInputError, PictureTooLargeError
+from headlift.limits import REFINE_STEPS_MAX
 from headlift.store.blobs import Durability
 from headlift.store.heads import HeadName
 from headlift.v1 import head_service_pb2 as pb
@@ -17,7 +18,6 @@ from headlift.v1 import head_service_pb2 as pb
 _SEGMENT = "[a-z0-9][a-z0-9-]{0,62}"
 _PARENT = re.compile(f"tenants/({_SEGMENT})")
 _NAME = re.compile(f"tenants/({_SEGMENT})/heads/({_SEGMENT})")
-REFINE_STEPS_MAX = 1000
 FACE_INDEX_MAX = 63
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
 _DURABILITIES: dict[int, Durability] = {

@@ -159,3 +159,10 @@ def zero_init(layer: nn.Module) -> None:
 def full_precision(device: torch.device) -> torch.autocast:
     """Context in which autocast is off: millimetres do not survive bfloat16."""
     return torch.autocast(device.type, enabled=False)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Square images or soft maps [B, C, S, S] averaged down, or interpolated up, to ``side`` pixels."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, (side, side), mode="area" if images.shape[-1] > side else "bilinear")

@@ -26,7 +26,7 @@ _PAGE = "https://github.com/mlfoundations/open_clip"
 
 
 class Clip:
-    """A frozen CLIP as an embedder of looks; safe to call from several threads."""
+    """A frozen CLIP as an embedder of styles; safe to call from several threads."""
 
     def __init__(self, network: Any, tokenizer: Any, side: int) -> None:
         """Join them; see ``load_clip``."""
@@ -47,11 +47,11 @@ class Clip:
     @torch.no_grad()
     def embed_pictures(self, rgba: Tensor) -> Tensor:
         """[B, 4, S, S] -> [B, D] unit."""
-        shown = rgba[:, :3] + (1 - rgba[:, 3:]) * _GREY
-        seen = F.interpolate(shown.float(), (self._side, self._side), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, spread = (seen.new_tensor(v)[:, None, None] for v in (_MEAN, _SPREAD))
-        found: Tensor = self._network.encode_image(((seen - mean) / spread).to(self._device), normalize=True)
-        return found.float().cpu()
+        over_grey = rgba[:, :3] + (1 - rgba[:, 3:]) * _GREY
+        resized = F.interpolate(over_grey.float(), (self._side, self._side), mode="bicubic", antialias=True).clamp(0, 1)
+        mean, spread = (resized.new_tensor(v)[:, None, None] for v in (_MEAN, _SPREAD))
+        embedding: Tensor = self._network.encode_image(((resized - mean) / spread).to(self._device), normalize=True)
+        return embedding.float().cpu()
 
     def unknown_words(self, text: str) -> list[str]:
         """None: CLIP reads pieces of words."""
@@ -62,8 +62,8 @@ class Clip:
         return {}
 
     def _embed_texts(self, texts: list[str]) -> Tensor:
-        found: Tensor = self._network.encode_text(self._tokenizer(texts).to(self._device), normalize=True)
-        return found.float().cpu()
+        embedding: Tensor = self._network.encode_text(self._tokenizer(texts).to(self._device), normalize=True)
+        return embedding.float().cpu()
 
 
 def load_clip(
@@ -87,18 +87,20 @@ def load_clip(
     except ImportError as error:
         raise MissingWeightsError("CLIP needs open_clip: pip install headlift[clip].") from error
     source = Path(path)
-    found = config if config is not None else open_clip.get_model_config(name)
-    if found is None:
+    architecture = config if config is not None else open_clip.get_model_config(name)
+    if architecture is None:
         raise InvalidInputError(f"open_clip has no architecture {name!r}; take ViT-L-14 or ViT-B-32.", field="clip")
     if not source.is_file():
         raise MissingWeightsError(f"There is no CLIP file {source.name}; open_clip's page {_PAGE} has {name}.")
     tensors = read_tensors(source)
     # OpenAI's weights were trained with a cheaper GELU, which open_clip names apart.
-    network = open_clip.CLIP(**{**found, "quick_gelu": name.endswith("-quickgelu")})
+    network = open_clip.CLIP(**{**architecture, "quick_gelu": name.endswith("-quickgelu")})
     try:
         network.load_state_dict({k: v for k, v in tensors.items() if k not in ("context_length", "vocab_size")})
     except RuntimeError as error:
         raise CorruptWeightsError(f"{source.name} does not hold a CLIP of the architecture {name}.") from error
     network = network.to(device).eval().requires_grad_(False)
-    side = found["vision_cfg"]["image_size"]
-    return Clip(network, open_clip.SimpleTokenizer(context_length=found["text_cfg"]["context_length"]), int(side))
+    side = architecture["vision_cfg"]["image_size"]
+    return Clip(
+        network, open_clip.SimpleTokenizer(context_length=architecture["text_cfg"]["context_length"]), int(side)
+    )

@@ -9,8 +9,6 @@ Legend: B batch, P patches, D width, G patches a side.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,14 @@ from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers.mlp import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from headlift.errors import CorruptWeightsError, InvalidInputError, MissingWeightsError
+from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.pretrained.dinov2_layouts import to_timm
+from headlift.pretrained.tensors import fill as fill_network
+from headlift.pretrained.tensors import read_tensors
 
 PATCH = 14
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which the network was trained with
@@ -110,13 +108,13 @@ class Dinov2(nn.Module):
                 f"A picture is {images.shape[-1]}x{images.shape[-2]}; sides must be multiples of {PATCH}."
             )
         x = self._tokens((images - self.mean) / self.std)
-        found: dict[int, LayerFeatures] = {}
+        layers: dict[int, LayerFeatures] = {}
         for i, block in enumerate(self.vit.blocks[: max(self._blocks) + 1]):
             x = block(x)
             if i in self._blocks:
                 y = self.vit.norm(x) if self.convention == "hub" else x
-                found[i] = LayerFeatures(y[:, 0], y[:, 1 + self.architecture.registers :])
-        return [found[i] for i in self._blocks]
+                layers[i] = LayerFeatures(y[:, 0], y[:, 1 + self.architecture.registers :])
+        return [layers[i] for i in self._blocks]
 
     def train(self, mode: bool = True) -> Dinov2:
         """Stays in evaluation mode: the network is frozen."""
@@ -171,38 +169,8 @@ def fill(network: Dinov2, path: Path, *, name: str, sha256: str | None = None) -
     """Load a file of either layout into a network; errors as at ``load_dinov2``."""
     if not path.is_file():
         raise MissingWeightsError(f"There is no weights file {path.name} for {name}. {where_to_get(name)}")
-    if sha256 is not None:
-        _check_hash(path, sha256)
-    weights = to_timm(_read(path), registers=network.architecture.registers)
-    wanted = network.vit.state_dict()
-    for key in sorted(wanted.keys() | weights.keys()):
-        found = tuple(weights[key].shape) if key in weights else "absent"
-        needed = tuple(wanted[key].shape) if key in wanted else "absent"
-        if found != needed:
-            raise CorruptWeightsError(
-                f"{path.name} is not {name}: {key} is {found} there and must be {needed}. {where_to_get(name)}"
-            )
-    network.vit.load_state_dict({k: v.float() for k, v in weights.items()})
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; pickled files go through torch's restricted loader."""
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CorruptWeightsError(f"{path.name} is not a readable weights file; fetch it again.") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CorruptWeightsError(f"{path.name} is not a plain table of weights, as the published files are.")
-    return weights
-
-
-def _check_hash(path: Path, sha256: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256.lower():
-        raise CorruptWeightsError(f"{path.name} has SHA-256 {found}; {sha256.lower()} was expected. Fetch it again.")
+    weights = to_timm(read_tensors(path, sha256=sha256), registers=network.architecture.registers)
+    fill_network(network.vit, weights, path.name, name, hint=where_to_get(name))
 
 
 def where_to_get(name: str) -> str:

@@ -67,11 +67,15 @@ class FaceParsing:
         with steady_execution():
             logits = logits_of(self._network(crops))
         back = self._picture_grid(matrix, height, width)
-        found = F.grid_sample(logits, back, align_corners=False).softmax(1)
+        probabilities = F.grid_sample(logits, back, align_corners=False).softmax(1)
         reached = ((back.abs() < 1).all(-1))[:, None]
-        found = torch.where(reached, found, F.one_hot(torch.tensor(0), found.shape[1]).view(1, -1, 1, 1).to(found))
-        answer = found.new_zeros(len(found), NUM_CLASSES, height, width)
-        answer[:, list(self.layout.classes)] = found
+        probabilities = torch.where(
+            reached,
+            probabilities,
+            F.one_hot(torch.tensor(0), probabilities.shape[1]).view(1, -1, 1, 1).to(probabilities),
+        )
+        answer = probabilities.new_zeros(len(probabilities), NUM_CLASSES, height, width)
+        answer[:, list(self.layout.classes)] = probabilities
         return answer
 
     def _crop_grid(self, matrix: Tensor, height: int, width: int) -> Tensor:

@@ -81,6 +81,6 @@ def _read_before_running(source: Path, name: str) -> None:
             f"{source.name} holds no code: it is a table of weights, and {name} is loaded from a TorchScript archive."
         )
     unknown = set(_OPERATOR.findall(text)) - _KNOWN
-    if unknown or (found := _TOUCHES_FILES.search(text)):
-        what = f"operators of {sorted(unknown)[0]}" if unknown else found and found.group(0)
+    if unknown or (match := _TOUCHES_FILES.search(text)):
+        what = f"operators of {sorted(unknown)[0]}" if unknown else match and match.group(0)
         raise CorruptWeightsError(f"{source.name} calls {what}, which {name} does not need; it is not run.")

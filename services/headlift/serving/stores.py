@@ -99,11 +99,6 @@ def open_stores(
     return Stores(tiers, alone, leases, tiers.replay_tombstones, close_all)
 
 
-def open_blobs(settings: Settings) -> BlobStore:
-    """The store that ``settings`` name; see ``open_stores``, which also hands out what goes with it."""
-    return open_stores(settings).blobs
-
-
 def open_renders(
     settings: Settings,
     stores: Stores,

@@ -1,4 +1,4 @@
-"""Edit: segment a portrait, embed looks, and make the head that a map and a look ask for."""
+"""Edit: segment a portrait, embed styles, and make the head that a map and a style ask for."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from headlift.model.edit.style import StyleModel, picture_features
 from headlift.model.mini.model import MiniHead
 from headlift.model.types import Cameras, Gaussians, Portrait
 
-_REMEMBERED = 8  # decoded heads, 3.7 MB each: an edit's `before` is the last one's `after`
-_OPPOSITE = -0.9999  # cosine below which there is no shortest way between two looks
+_CACHE_SIZE = 8  # decoded heads, 3.7 MB each: an edit's `before` is the last one's `after`
+_ANTIPODAL_COSINE = -0.9999  # cosine below which there is no shortest way between two styles
 _OPAQUE = 0.5
 _SHIPPED = "mini.safetensors"
 
@@ -40,14 +40,14 @@ class Segmentation:
 
     labels: Tensor  # [H, H] uint8, 0..18, the classes of facer's `celebm`
     confidence: Tensor  # [H, H] 0..1, probability of that label
-    camera: Cameras  # C = 1, by which the map is seen: the portrait's own where it has one, else estimated
+    camera: Cameras  # C = 1, of the map: the portrait's own where it has one, else estimated
 
 
 @dataclass(frozen=True)
 class EditOrder:
     """One edit. What is None stays as in the parent; without a parent, map and style are both needed."""
 
-    camera: Cameras  # that the maps are seen by, C = 1
+    camera: Cameras  # of the maps, C = 1
     parent: Gaussians | None = None
     parent_map: Tensor | None = None  # [H, H] uint8; needed with a parent
     parent_style: Tensor | None = None  # [D] unit; needed with a parent
@@ -59,7 +59,7 @@ class Embedder(Protocol):
     """Two towers that put words and pictures on one sphere."""
 
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:
-        """[D] unit; ``about`` a look, of which stays what the text does not name."""
+        """[D] unit; ``about`` a style, of which stays what the text does not name."""
         ...
 
     def embed_picture(self, rgba: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Edit:
     Attributes:
         fingerprint: All that its answers depend on besides what it is given.
         map_size: Side of its maps, pixels.
-        style_dim: D, numbers of a look.
+        style_dim: D, numbers of a style.
     """
 
     def __init__(
@@ -148,27 +148,27 @@ class Edit:
         picture = F.interpolate(portrait.image[None].to(self._device), (side, side), mode="area")
         logits = encoder.headnet(picture).parsing.float()
         shares = F.interpolate(logits, (size, size), mode="bilinear").softmax(1)[0].cpu()
-        shown = F.interpolate(portrait.alpha[None].cpu(), (size, size), mode="area")[0, 0] > _OPAQUE
+        opaque = F.interpolate(portrait.alpha[None].cpu(), (size, size), mode="area")[0, 0] > _OPAQUE
         person = shares[1:] / shares[1:].sum(0).clamp_min(1e-6)
         confidence, labels = person.max(0)
-        labels = torch.where(shown, labels + 1, 0)
-        confidence = torch.where(shown, confidence, 1 - shares[1:].amax(0))
+        labels = torch.where(opaque, labels + 1, 0)
+        confidence = torch.where(opaque, confidence, 1 - shares[1:].amax(0))
         return Segmentation(labels.to(torch.uint8), confidence, portrait.camera or self._camera(portrait))
 
     def _camera(self, portrait: Portrait) -> Cameras:
         """The camera of a portrait that no head was made of."""
-        image, alpha, known = (
+        image, alpha, source_mask = (
             t[None].to(self._device) for t in (portrait.image, portrait.alpha, portrait.source_mask())
         )
-        camera = self._model.reconstruction.encode(image, alpha, source_mask=known).camera
+        camera = self._model.reconstruction.encode(image, alpha, source_mask=source_mask).camera
         return orbit_camera(0.0, size=portrait.size) if camera is None else camera.to("cpu")
 
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:
-        """The look [D] that words describe, unit.
+        """The style [D] that words describe, unit.
 
         Args:
             text: Plain English.
-            about: The look [D] of the head that is edited: what the words do not name stays as it is there. Without it
+            about: The style [D] of the head that is edited: what the words do not name stays as it is there. Without it
                 the words stand alone, and what they do not name is average.
 
         Raises:
@@ -186,7 +186,7 @@ class Edit:
         Args:
             labels: [H, H] uint8.
             text: Plain English; what is no shape, or not known, is passed over.
-            camera: That the map is seen by, C = 1.
+            camera: Of the map, C = 1.
             strength: How far to go, 0..1.
 
         Returns:
@@ -202,17 +202,17 @@ class Edit:
         return labels if after is before else torch.from_numpy(after)
 
     def embed_picture(self, portrait: Portrait) -> Tensor:
-        """The look [D] of a portrait, unit."""
+        """The style [D] of a portrait, unit."""
         return self._embedder.embed_picture(torch.cat([portrait.image, portrait.alpha]))
 
     def blend(self, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """A weighted mix [D] on the sphere, unit: the great circle between two, and so on from one to the next.
 
         Raises:
-            InvalidInputError: Nothing to mix, weights that are no shares, or looks that lie opposite each other.
+            InvalidInputError: Nothing to mix, weights that are no shares, or styles that lie opposite each other.
         """
         if not styles or len(styles) != len(weights):
-            raise InvalidInputError(f"{len(styles)} looks and {len(weights)} weights; give one each.", field="style")
+            raise InvalidInputError(f"{len(styles)} styles and {len(weights)} weights; give one each.", field="style")
         if any(not math.isfinite(w) or w < 0 for w in weights) or not sum(weights) > 0:
             raise InvalidInputError(f"The weights {list(weights)} must be >= 0, and one of them > 0.", field="style")
         mixed, total = styles[0], weights[0]
@@ -236,12 +236,12 @@ class Edit:
         style = order.parent_style if order.style is None else order.style
         if labels is None or style is None:
             raise InvalidInputError(
-                "A new head needs a map and a look; give both, or the head that is edited.", reason="NOTHING_TO_EDIT"
+                "A new head needs a map and a style; give both, or the head that is edited.", reason="NOTHING_TO_EDIT"
             )
         if order.parent is None:
             return self._head(labels, style, order.camera, check)
         if order.parent_map is None or order.parent_style is None:
-            raise InvalidInputError("A head is edited from its map and its look; give both.", field="head")
+            raise InvalidInputError("A head is edited from its map and its style; give both.", field="head")
         before = self._head(order.parent_map, order.parent_style, order.camera, check)
         after = self._head(labels, style, order.camera, check)
         check()
@@ -253,27 +253,27 @@ class Edit:
         return recolored(edited, self._complexion.change(order.parent_style, style))
 
     def _head(self, labels: Tensor, style: Tensor, camera: Cameras, check: Callable[[], None]) -> Gaussians:
-        """The model's own head of a map and a look; the last few are remembered."""
-        seen = _key(labels, camera.viewmats, camera.Ks.div(camera.width))
-        key = seen + _key(style)
+        """The model's own head of a map and a style; the last few are remembered."""
+        geometry_key = _key(labels, camera.viewmats, camera.Ks.div(camera.width))
+        key = geometry_key + _key(style)
         with self._lock:
-            found = self._heads.get(key)
-            if found is not None:
+            cached = self._heads.get(key)
+            if cached is not None:
                 self._heads.move_to_end(key)
-                return found
+                return cached
         check()
-        batch, looks = labels[None].to(self._device), style[None].to(self._device).float()
+        batch_labels, batch_style = labels[None].to(self._device), style[None].to(self._device).float()
         where = camera.to(self._device)
-        geometry = self._geometry(seen, batch, where)
+        geometry = self._geometry(geometry_key, batch_labels, where)
         check()
-        tokens = self._model.encode(batch, looks, where, geometry)
+        tokens = self._model.encode(batch_labels, batch_style, where, geometry)
         check()
-        made = self._model.decode(tokens)[0].to("cpu")
+        head = self._model.decode(tokens)[0].to("cpu")
         with self._lock:
-            self._heads[key] = made
-            while len(self._heads) > _REMEMBERED:
+            self._heads[key] = head
+            while len(self._heads) > _CACHE_SIZE:
                 self._heads.popitem(last=False)
-        return made
+        return head
 
     def _geometry(self, key: str, labels: Tensor, camera: Cameras) -> MapShape | None:
         with self._lock:
@@ -283,7 +283,7 @@ class Edit:
         code = self._model.geometry(labels, camera)
         with self._lock:
             self._geometries[key] = code
-            while len(self._geometries) > _REMEMBERED:
+            while len(self._geometries) > _CACHE_SIZE:
                 self._geometries.popitem(last=False)
         return code
 
@@ -297,22 +297,22 @@ def load_edit(
         path: Editing weights.
         device: Where it runs.
         reconstruction: The checkpoint that the weights go with; None takes the mini that is shipped.
-        clip: open_clip's weights, for editing models of the paper's sizes, which take their looks from them.
+        clip: open_clip's weights, for editing models of the paper's sizes, which take their styles from them.
 
     Raises:
         WeightsError: A file cannot be used, or they do not belong together.
     """
     base = reconstruction or Path(str(resources.files("headlift") / "weights" / _SHIPPED))
     perchead, _ = load_checkpoint(base)
-    found = load_edit_weights(path, perchead.to(device).eval().requires_grad_(False))
-    model = found.model.to(device)
+    weights = load_edit_weights(path, perchead.to(device).eval().requires_grad_(False))
+    model = weights.model.to(device)
     files = [path, base]
-    if found.style is not None:
-        embedder: Embedder = SmallClip(found.style.to(device), model)
+    if weights.style is not None:
+        embedder: Embedder = SmallClip(weights.style.to(device), model)
     else:
         if clip is None:
             raise MissingWeightsError(
-                f"{path.name} takes its looks from open_clip's {model.config.clip}; name its file with "
+                f"{path.name} takes its styles from open_clip's {model.config.clip}; name its file with "
                 "HEADLIFT_CLIP_WEIGHTS."
             )
         from headlift.pretrained.clip import load_clip
@@ -320,14 +320,14 @@ def load_edit(
         embedder = load_clip(clip, model.config.clip or "", device)
         files.append(clip)
     digest = hashlib.sha256("".join(map(weights_hash, files)).encode()).hexdigest()
-    return Edit(model, embedder, digest, found.outlines, found.complexion)
+    return Edit(model, embedder, digest, weights.outlines, weights.complexion)
 
 
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """The point at share ``t`` of the great circle from ``a`` to ``b``."""
     cosine = float((a * b).sum().clamp(-1, 1))
-    if cosine < _OPPOSITE:
-        raise InvalidInputError("Two looks lie opposite each other; there is no way between them.", field="style")
+    if cosine < _ANTIPODAL_COSINE:
+        raise InvalidInputError("Two styles lie opposite each other; there is no way between them.", field="style")
     angle = math.acos(cosine)
     if angle < 1e-4:
         return torch.lerp(a, b, t)

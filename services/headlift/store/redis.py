@@ -139,11 +139,6 @@ class RedisStore:
             for key in self._client.scan_iter(match=f"{scripts.NAMESPACE}*", count=1000):
                 self._client.unlink(key)
 
-    def held_bytes(self, tenant: str = "*") -> int:
-        """Bytes of blobs of one tenant, or of all."""
-        with _as_store_error():
-            return int(self._client.hget(f"{scripts.NAMESPACE}bytes", tenant) or 0)
-
     def probe(self) -> None:
         """Check that the tier can be used, on a new connection.
 

@@ -173,7 +173,7 @@ Global___Strokes: _TypeAlias = Strokes  # noqa: Y015
 
 @_typing.final
 class Style(_message.Message):
-    """A look: a weighted mix, on the sphere of embeddings, of words, pictures and looks that were embedded before.
+    """A style: a weighted mix, on the sphere of embeddings, of words, pictures and styles that were embedded before.
     A mix of two is the interpolation between them: weights 1 - t and t.
     """
 
@@ -199,7 +199,7 @@ Global___Style: _TypeAlias = Style  # noqa: Y015
 
 @_typing.final
 class StyleTerm(_message.Message):
-    """One part of a look."""
+    """One part of a style."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,7 +213,7 @@ class StyleTerm(_message.Message):
     picture: _builtins.bytes
     """A portrait, as in CreateHeadRequest.picture. It is not kept; what it was embedded as is, in the edit."""
     head: _builtins.str
-    """The look of a stored head: tenants/{tenant}/heads/{head}."""
+    """The style of a stored head: tenants/{tenant}/heads/{head}."""
     weight: _builtins.float
     """Share in the mix, > 0 and at most 1000; absent is 1. Only their ratio matters."""
     @_builtins.property
@@ -246,7 +246,7 @@ Global___StyleTerm: _TypeAlias = StyleTerm  # noqa: Y015
 
 @_typing.final
 class StyleEmbedding(_message.Message):
-    """A look as the network sees it."""
+    """A style as the network embeds it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -286,7 +286,7 @@ class Edit(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     KEEP_MAP_FIELD_NUMBER: _builtins.int
     strength: _builtins.float
-    """How far from the look before (0) to style (1) the step goes; absent is 1."""
+    """How far from the style before (0) to style (1) the step goes; absent is 1."""
     keep_map: _builtins.bool
     """As in EditHeadRequest."""
     @_builtins.property
@@ -299,7 +299,7 @@ class Edit(_message.Message):
 
     @_builtins.property
     def style(self) -> Global___Style:
-        """How the look was changed; absent leaves it as it is. Pictures and heads are replaced by what they were embedded as."""
+        """How the style was changed; absent leaves it as it is. Pictures and heads are replaced by what they were embedded as."""
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ class EditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedStyle(self, request, context):
-        """Embeds a look, for use in later styles.
+        """Embeds a style, for use in later styles.
         Errors: NOT_FOUND, INVALID_ARGUMENT (UNKNOWN_WORDS where no word of a text is known, TOO_MANY_STYLES, BAD_STYLE
         where terms cancel out or an embedding is another network's; as CreateHead about pictures), RESOURCE_EXHAUSTED.
         """
@@ -84,7 +84,7 @@ class EditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EditHead(self, request, context):
-        """Makes a new head of a head, or of nothing, by a map, a look, or both, and stores it.
+        """Makes a new head of a head, or of nothing, by a map, a style, or both, and stores it.
         Errors: those of EmbedStyle; INVALID_ARGUMENT (BAD_MAP: not a map; WRONG_SIZE; UNKNOWN_LABEL; EMPTY_MAP: all of it
         is background; BAD_STROKE; NOTHING_TO_EDIT; NOT_EDITABLE: a head of another network; HISTORY_FULL: a line of
         edits has 1000 steps and 8 MiB at most), ALREADY_EXISTS (request_id reused with another body).

@@ -174,7 +174,7 @@ class CreateHeadRequest(_message.Message):
     first answer and does no work twice; with another request it is refused. Optional.
     """
     validate_only: _builtins.bool
-    """Only look at the portrait: nothing is reconstructed or stored, and the head that comes back has no name
+    """Only preprocess the portrait: nothing is reconstructed or stored, and the head that comes back has no name
     and no Gaussians, but the quality record and the timing of preprocessing.
     """
     durability: Global___Durability.ValueType

@@ -47,7 +47,7 @@ class PreprocessServiceServicer:
     """
 
     def Preprocess(self, request, context):
-        """Looks at one picture.
+        """Preprocesses one picture.
         Errors: INVALID_ARGUMENT (UNREADABLE_PICTURE, PICTURE_TOO_LARGE, NO_FACE, SEVERAL_FACES, INVALID_INPUT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,7 +40,7 @@ class PreprocessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PreprocessServiceAsyncStub: ...
     Preprocess: _grpc.UnaryUnaryMultiCallable[_preprocess_service_pb2.PreprocessRequest, _preprocess_service_pb2.PreprocessResponse]
-    """Looks at one picture.
+    """Preprocesses one picture.
     Errors: INVALID_ARGUMENT (UNREADABLE_PICTURE, PICTURE_TOO_LARGE, NO_FACE, SEVERAL_FACES, INVALID_INPUT).
     """
 
@@ -50,7 +50,7 @@ class PreprocessServiceAsyncStub(PreprocessServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Preprocess: _aio.UnaryUnaryMultiCallable[_preprocess_service_pb2.PreprocessRequest, _preprocess_service_pb2.PreprocessResponse]  # type: ignore[assignment]
-    """Looks at one picture.
+    """Preprocesses one picture.
     Errors: INVALID_ARGUMENT (UNREADABLE_PICTURE, PICTURE_TOO_LARGE, NO_FACE, SEVERAL_FACES, INVALID_INPUT).
     """
 
@@ -63,7 +63,7 @@ class PreprocessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _preprocess_service_pb2.PreprocessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_preprocess_service_pb2.PreprocessResponse, _abc.Awaitable[_preprocess_service_pb2.PreprocessResponse]]:
-        """Looks at one picture.
+        """Preprocesses one picture.
         Errors: INVALID_ARGUMENT (UNREADABLE_PICTURE, PICTURE_TOO_LARGE, NO_FACE, SEVERAL_FACES, INVALID_INPUT).
         """
 

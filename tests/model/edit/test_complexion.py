@@ -13,7 +13,7 @@ LOOK = torch.tensor([0.1, 0.2, 0.3])
 
 @pytest.fixture
 def complexion() -> Complexion:
-    """Age, the first number of a look, darkens anchor 1 of four; make-up, the second, shows at anchor 3."""
+    """Age, the first number of a style, darkens anchor 1 of four; make-up, the second, shows at anchor 3."""
     made = Complexion(2, 4, 3)
     made.readout[0, 0], made.readout[1, 1] = 0.5, 1.0
     made.colors[0, 1] = -0.8

@@ -1,4 +1,4 @@
-"""The editing model: tokens where the map shows somebody, outlines as painted, geometry that no look moves."""
+"""The editing model: tokens where the map shows somebody, outlines as painted, geometry that no style moves."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def labels() -> Tensor:
     return maps
 
 
-def looks(count: int = 2, dim: int = 16, seed: int = 0) -> Tensor:
+def styles(count: int = 2, dim: int = 16, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def test_tokens_lie_on_what_is_not_background(editor: EditModel, labels: Tensor) -> None:
-    tokens = editor.encoder(labels, looks())
+    tokens = editor.encoder(labels, styles())
     assert tokens.tokens.shape[0] == 2
     assert not tokens.tokens[~tokens.mask].any()
     for row in range(2):
@@ -71,26 +71,26 @@ def test_tokens_lie_on_what_is_not_background(editor: EditModel, labels: Tensor)
             assert cell.any()
 
 
-def test_the_look_reaches_every_token(editor: EditModel, labels: Tensor) -> None:
-    one, other = editor.encoder(labels, looks()), editor.encoder(labels, looks(seed=1))
+def test_the_style_reaches_every_token(editor: EditModel, labels: Tensor) -> None:
+    one, other = editor.encoder(labels, styles()), editor.encoder(labels, styles(seed=1))
     assert ((one.tokens - other.tokens).abs().amax(-1) > 0)[one.mask].all()
 
 
 @torch.no_grad()
 def test_the_outline_of_a_painting_is_the_maps(editor: EditModel, labels: Tensor) -> None:
-    rgba = editor.encoder.paint(labels, looks(), SIDE)
+    rgba = editor.encoder.paint(labels, styles(), SIDE)
     assert torch.equal(rgba[:, 3], (labels > 0).float())
     assert not rgba[:, :3][(labels == 0)[:, None].expand(-1, 3, -1, -1)].any()
     assert float(rgba.min()) >= 0
     assert float(rgba.max()) <= 1
-    assert editor.encoder.paint(labels, looks(), 32).shape == (2, 4, 32, 32)
+    assert editor.encoder.paint(labels, styles(), 32).shape == (2, 4, 32, 32)
 
 
 @torch.no_grad()
-def test_geometry_follows_the_map_and_no_look(editor: EditModel, labels: Tensor) -> None:
+def test_geometry_follows_the_map_and_no_style(editor: EditModel, labels: Tensor) -> None:
     cameras = orbit_cameras([0.0, 20.0], width=SIDE, height=SIDE)
     rank = named_config("tiny").geometry_rank  # type: ignore[union-attr]
-    shapes = [editor.encode(labels, looks(seed=s), cameras).observation for s in (0, 1)]
+    shapes = [editor.encode(labels, styles(seed=s), cameras).observation for s in (0, 1)]
     assert shapes[0] is not None
     assert shapes[1] is not None
     assert torch.equal(shapes[0].code[:, :rank], shapes[1].code[:, :rank])
@@ -106,8 +106,8 @@ def test_geometry_follows_the_map_and_no_look(editor: EditModel, labels: Tensor)
 
 
 @torch.no_grad()
-def test_maps_and_looks_become_whole_heads(editor: EditModel, labels: Tensor) -> None:
-    heads = editor(labels, looks(), orbit_cameras([0.0, 0.0], width=SIDE, height=SIDE))
+def test_maps_and_styles_become_whole_heads(editor: EditModel, labels: Tensor) -> None:
+    heads = editor(labels, styles(), orbit_cameras([0.0, 0.0], width=SIDE, height=SIDE))
     assert len(heads) == 2
     for head in heads:
         assert len(head.validate()) == 512
@@ -121,20 +121,20 @@ def test_the_papers_form_gives_tokens_straight_to_the_decoder(paper: PercHead, l
     model = EditModel(EditConfig("tiny_paper", "tiny_paper", geometry, "ViT-B-32", map_size=SIDE), reconstruction)
     randomised(model.encoder, 5)
     camera = orbit_cameras([0.0, 0.0], width=SIDE, height=SIDE)
-    heads = model(labels, looks(dim=512), camera)
-    other = model(labels, looks(dim=512, seed=3), camera)
+    heads = model(labels, styles(dim=512), camera)
+    other = model(labels, styles(dim=512, seed=3), camera)
     assert len(heads[0].validate()) == 512
     assert not torch.allclose(heads[0].colors, other[0].colors)
     assert model.geometry(labels, camera) is None
     with pytest.raises(InvalidInputError, match="does not paint"):
-        model.encoder.paint(labels, looks(dim=512))
+        model.encoder.paint(labels, styles(dim=512))
 
 
 def test_parts_that_do_not_fit_are_refused(reconstruction: MiniHead, editor: EditModel, labels: Tensor) -> None:
     with pytest.raises(InvalidInputError, match="paint"):
         EditModel(EditConfig(), reconstruction)
-    with pytest.raises(InvalidInputError, match="Looks are"):
-        editor.encoder(labels, looks(dim=5))
+    with pytest.raises(InvalidInputError, match="Styles are"):
+        editor.encoder(labels, styles(dim=5))
     with pytest.raises(InvalidInputError, match="label 19"):
         one_hot(torch.full((1, 8, 8), 19, dtype=torch.uint8))
     with pytest.raises(InvalidInputError, match="must be"):

@@ -45,17 +45,18 @@ def test_the_error_of_equal_pictures_is_zero_over_every_background() -> None:
 def test_what_lies_past_the_photograph_costs_nothing() -> None:
     rgb, alpha = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
     views = RenderedViews(rgb, alpha, alpha)
-    known, everything = torch.zeros(1, 16, 16), torch.ones(1, 16, 16)
-    known[:, :8] = 1
+    source_mask, everything = torch.zeros(1, 16, 16), torch.ones(1, 16, 16)
+    source_mask[:, :8] = 1
     image, matte = rgb[0].clone(), alpha[0].clone()
     image[:, 8:], matte[:, 8:] = 0, 0
-    assert float(picture_error(views, image, matte, known, everything, torch.ones(3), (1.0,), 0.3)) == 0.0
+    assert float(picture_error(views, image, matte, source_mask, everything, torch.ones(3), (1.0,), 0.3)) == 0.0
     assert float(picture_error(views, image, matte, everything, everything, torch.ones(3), (1.0,), 0.3)) > 0.0
 
 
-def test_colors_that_are_not_believed_cost_nothing_and_outlines_do() -> None:
+def test_colors_of_weight_zero_cost_nothing_and_outlines_do() -> None:
     rgb, alpha = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
     views = RenderedViews(rgb, alpha, alpha)
-    known, believed = torch.ones(1, 16, 16), torch.zeros(1, 16, 16)
-    assert float(picture_error(views, 1 - rgb[0], alpha[0], known, believed, torch.ones(3), (1.0,), 0.3)) == 0.0
-    assert float(picture_error(views, 1 - rgb[0], 1 - alpha[0], known, believed, torch.ones(3), (1.0,), 0.3)) > 0.01
+    source_mask, color_weight = torch.ones(1, 16, 16), torch.zeros(1, 16, 16)
+    masks = source_mask, color_weight
+    assert float(picture_error(views, 1 - rgb[0], alpha[0], *masks, torch.ones(3), (1.0,), 0.3)) == 0.0
+    assert float(picture_error(views, 1 - rgb[0], 1 - alpha[0], *masks, torch.ones(3), (1.0,), 0.3)) > 0.01

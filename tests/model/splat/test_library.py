@@ -42,12 +42,12 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folders(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A user's cache folder and folder of temporary files, both empty."""
-    cache, temporary = tmp_path / "cache", tmp_path / "temporary"
+    """A user's home folder and folder of temporary files, both empty."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    return cache, temporary
+    return home, temporary
 
 
 def test_a_built_library_is_not_built_again(isas: tuple[int, ...]) -> None:
@@ -61,7 +61,7 @@ def test_the_first_use_builds_into_the_users_cache_and_says_so_once(
     folders: tuple[Path, Path], compiler: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = library.ensure_native()
-    assert path.is_relative_to(folders[0])
+    assert path.is_relative_to(folders[0] / ".cache")
     assert path.read_text() == "built"
     assert library.ensure_native() == path
     assert capsys.readouterr().err.count("building the rasteriser once, about") == 1
@@ -87,7 +87,7 @@ def test_processes_that_begin_together_build_once(sources: Path, folders: tuple[
 def test_without_a_cache_that_can_be_written_it_is_built_among_the_temporary_files(
     folders: tuple[Path, Path], compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(compiler / "below-a-file"))
+    monkeypatch.setenv("HOME", str(compiler / "below-a-file"))
     compiler.touch()
     path = library.ensure_native()
     assert path.is_relative_to(folders[1])
@@ -98,12 +98,12 @@ def test_without_a_cache_that_can_be_written_it_is_built_among_the_temporary_fil
 def test_what_others_could_have_written_is_not_loaded(
     folders: tuple[Path, Path], compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(compiler / "below-a-file"))
+    monkeypatch.setenv("HOME", str(compiler / "below-a-file"))
     compiler.touch()
     path = library.ensure_native()
     path.parent.chmod(0o777)
     assert library.find_library() is None
-    with pytest.raises(BackendUnavailableError, match="XDG_CACHE_HOME"):
+    with pytest.raises(BackendUnavailableError, match="TMPDIR"):
         library.ensure_native()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from headlift.model.checkpoint import load_checkpoint
 from headlift.model.mini.model import MiniHead
 from headlift.stages.preprocess.detect.haar import HaarFaceDetector
-from headlift.stages.preprocess.detect.headnet import HeadSight, sight_of
+from headlift.stages.preprocess.detect.headnet import HeadNetDetector, headnet_detector
 from headlift.stages.preprocess.geometry.crop import crop_from_face
 from headlift.stages.preprocess.geometry.resample import compose, invert, similarity, warp
 from headlift.stages.preprocess.interfaces import Face
@@ -54,11 +54,11 @@ def mini() -> MiniHead:
 
 
 @pytest.fixture(scope="session")
-def sight(mini: MiniHead) -> HeadSight:
+def headnet(mini: MiniHead) -> HeadNetDetector:
     """Its HeadNet."""
-    found = sight_of(mini)
-    assert found is not None
-    return found
+    detection = headnet_detector(mini)
+    assert detection is not None
+    return detection
 
 
 @pytest.fixture(scope="session")

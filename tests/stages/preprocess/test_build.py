@@ -78,9 +78,9 @@ def stage(mini) -> Preprocess:
     return build_preprocess(mini, CPU, digest="abc", size=256).stage
 
 
-def test_the_learned_stage_frames_as_the_classical_one_does(stage, astronaut):
-    learned = stage.from_array(astronaut)
-    classical = Preprocess(size=256).from_array(astronaut)
+def test_the_learned_stage_frames_as_the_classical_one_does(stage, astronaut, encode):
+    learned = stage(encode(astronaut))
+    classical = Preprocess(size=256)(encode(astronaut))
     between = compose(learned.portrait.crop_from_source.numpy(), invert(classical.portrait.crop_from_source.numpy()))
     assert np.abs(apply(between, (128.0, 128.0)) - 128.0).max() < 16
     assert scale_of(between) == pytest.approx(1.0, abs=0.12)
@@ -89,16 +89,16 @@ def test_the_learned_stage_frames_as_the_classical_one_does(stage, astronaut):
     assert learned.quality.face_score > 0.8
 
 
-def test_a_head_from_behind_becomes_a_portrait_that_says_so(stage, from_behind):
+def test_a_head_from_behind_becomes_a_portrait_that_says_so(stage, from_behind, encode):
     picture, _ = from_behind
-    quality = stage.from_array(picture).quality
+    quality = stage(encode(picture)).quality
     assert "FROM_BEHIND" in quality.reasons
     assert "EYES_NOT_FOUND" in quality.reasons
     assert 0 < quality.score < 0.5
 
 
-def test_detection_and_matte_cost_two_looks_of_headnet_at_most(stage, astronaut):
+def test_detection_and_matte_cost_two_passes_of_headnet_at_most(stage, astronaut, encode):
     with counted_passes() as passes:
-        stage.from_array(astronaut)
+        stage(encode(astronaut))
     assert passes["headnet"] <= 2
     assert "outline_fit" not in passes

@@ -183,7 +183,7 @@ def test_the_commands_train_and_judge_an_editor(
     assert figures["edits"]["moved_mm_style_edit"] == 0.0
     assert np.isfinite(list(figures["edits"].values())).all()
     assert sheet.stat().st_size > 1000
-    assert (tmp_path / "sheet-looks.png").is_file()
+    assert (tmp_path / "sheet-styles.png").is_file()
 
 
 def test_weights_of_one_headnet_begin_the_training_with_another(

@@ -9,6 +9,7 @@ import torch
 
 from headlift.errors import CorruptWeightsError, IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint, weights_hash
+from headlift.model.mini.model import MiniHead
 from headlift.model.perchead.model import PercHead
 from headlift_trainer.commands.eval import BASELINES_FILE
 from headlift_trainer.commands.eval_options import shipped_weights
@@ -33,10 +34,10 @@ def coded(shards: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
     """Weights whose head code was fitted to the training heads, as training does it."""
     model = load_checkpoint(tiny_checkpoint)[0]
     data = SyntheticHeads(shards, shards, model.template, TRAINED)
-    config = model.config.decoder
-    geometry = fit_linear_code(data.means, config.geometry_rank)
-    color = fit_linear_code(data.colors, config.color_rank)
-    model.set_head_code(geometry.mean - model.decoder.anchors, geometry.basis, color.mean / 255, color.basis / 255)
+    assert isinstance(model, MiniHead)
+    geometry = fit_linear_code(data.means, model.config.geometry_rank)
+    color = fit_linear_code(data.colors, model.config.color_rank)
+    model.morphable.fill(geometry.mean - model.decoder.anchors, geometry.basis, color.mean / 255, color.basis / 255)
     path = tmp_path_factory.mktemp("coded") / "coded.safetensors"
     save_checkpoint(path, model, Provenance(description="test"))
     return load_checkpoint(path)[0], path
@@ -69,7 +70,8 @@ def test_a_coded_head_comes_back_and_its_thumbnail_finds_it(
     size = add_note(path, {"gap_mean_db": 0.25})
     assert size == path.stat().st_size < 200_000
     found = load_baselines(path, model, weights)
-    numbers = model.config.decoder.geometry_rank + model.config.decoder.color_rank
+    assert isinstance(model, MiniHead)
+    numbers = model.config.code_rank
     assert found.description == {"from": "file", "heads": 4, "numbers_a_head": numbers, "gap_mean_db": 0.25}
     assert torch.allclose(found.mean().means, training.mean().means, atol=2e-3)
     for row, head in enumerate(HeldOutHeads(shards, TRAINED)):
@@ -101,14 +103,14 @@ def test_a_file_of_other_weights_or_of_nothing_is_refused(
 
 def test_a_code_is_the_best_one_though_its_basis_is_not_orthogonal(coded: tuple[PercHead, Path]) -> None:
     model = load_checkpoint(coded[1])[0]
-    code = model.decoder.head_code
-    assert code is not None
+    assert isinstance(model, MiniHead)
+    code = model.morphable
     code.geometry_basis[1] += 0.5 * code.geometry_basis[0]
-    wanted = torch.zeros(model.config.decoder.geometry_rank + model.config.decoder.color_rank)
+    wanted = torch.zeros(model.config.code_rank)
     wanted[:2] = torch.tensor([0.3, -0.2])
-    offsets, colors = code(wanted[None])
+    offsets, colors = code.offsets(wanted[None]), code.colors(wanted[None])
     found = encode_head(model, model.decoder.anchors + offsets[0], colors[0])
-    assert torch.allclose(code(found[None])[0], offsets, atol=1e-5)
+    assert torch.allclose(code.offsets(found[None]), offsets, atol=1e-5)
 
 
 def test_the_shipped_file_belongs_to_the_shipped_weights_and_both_stay_small() -> None:

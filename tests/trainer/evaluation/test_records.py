@@ -21,7 +21,7 @@ def test_means_are_over_the_chosen_records_that_have_the_metric() -> None:
     assert records.distinct("subject") == ["x", "y"]
 
 
-def test_figures_are_rounded_as_their_metric_is_given() -> None:
+def test_metrics_are_rounded_as_their_metric_is_given() -> None:
     assert rounded(12.3456) == 12.35
     assert rounded(0.123456, "iou") == 0.1235
     assert rounded(None) is None

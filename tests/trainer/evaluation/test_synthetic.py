@@ -1,4 +1,4 @@
-"""The whole way: tiny shards, a random network, figures, and a page that holds every one of them."""
+"""The whole way: tiny shards, a random network, metrics, and a page that holds every one of them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def measured(tiny_model: PercHead, shards: Path) -> SyntheticEvaluation:
     return found
 
 
-def test_figures_have_what_a_release_is_judged_by(measured: SyntheticEvaluation) -> None:
-    found = measured.figures()
+def test_metrics_have_what_a_release_is_judged_by(measured: SyntheticEvaluation) -> None:
+    found = measured.metrics()
     assert found["heads"] == 3
     for name in ("novel_psnr", "extreme_psnr", "baseline_mean_psnr", "baseline_nearest_psnr", "iou", "input_psnr"):
         assert isinstance(found[name], float), name
@@ -69,7 +69,7 @@ def test_a_figure_is_the_mean_of_what_rendering_the_head_gives(
             cloud = tiny_model(picture[:, :3], picture[:, 3:])[0]
             cameras = orbit_cameras([45, -45, 90, -90], width=48, height=48)
             scores.append(psnr(rasterize(cloud, cameras).rgb, head.pictures[1:5, :3]))
-    assert measured.figures()["novel_psnr"] == pytest.approx(float(torch.stack(scores).mean()), abs=0.01)
+    assert measured.metrics()["novel_psnr"] == pytest.approx(float(torch.stack(scores).mean()), abs=0.01)
 
 
 def test_every_held_out_head_is_measured_once_and_no_training_head(measured: SyntheticEvaluation) -> None:
@@ -77,10 +77,10 @@ def test_every_held_out_head_is_measured_once_and_no_training_head(measured: Syn
     assert sorted(row.subject for row in rows) == ["00000_0", "00001_0", "80000_0"]
 
 
-def test_the_quick_figures_of_training_agree(measured: SyntheticEvaluation, tiny_model: PercHead, shards: Path) -> None:
+def test_the_quick_metrics_of_training_agree(measured: SyntheticEvaluation, tiny_model: PercHead, shards: Path) -> None:
     held = SyntheticHeads(shards, shards, tiny_model.template, (0, 1, 80_000))
     train = SyntheticHeads(shards, shards, tiny_model.template, TRAINED)
-    quick, whole = evaluate(tiny_model, held, train), measured.figures()
+    quick, whole = evaluate(tiny_model, held, train), measured.metrics()
     for one, other in (
         ("novel_psnr", "novel_psnr"),
         ("self_psnr", "input_psnr"),

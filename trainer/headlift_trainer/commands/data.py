@@ -19,12 +19,12 @@ def register(subparsers: Subparsers) -> None:
     """Add the commands."""
     parser = subparsers.add_parser("data", help="look through and prepare data sets", description="data sets of heads")
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
-    looked = add_command(kinds, "check", "what is missing or broken in a folder, and what training leaves out", check)
-    _add_folder(looked)
-    looked.add_argument("--samples", type=int, default=0, metavar="N", help="draw so many samples into --out")
-    looked.add_argument("--out", type=Path, metavar="FILE", help="contact sheet (default: samples.png)")
-    looked.add_argument("--limit", type=int, default=500, metavar="N", help="decode so many items (default: 500)")
-    looked.add_argument("--seed", type=int, default=0, help="of the samples")
+    checked = add_command(kinds, "check", "what is missing or broken in a folder, and what training leaves out", check)
+    _add_folder(checked)
+    checked.add_argument("--samples", type=int, default=0, metavar="N", help="draw so many samples into --out")
+    checked.add_argument("--out", type=Path, metavar="FILE", help="contact sheet (default: samples.png)")
+    checked.add_argument("--limit", type=int, default=500, metavar="N", help="decode so many items (default: 500)")
+    checked.add_argument("--seed", type=int, default=0, help="of the samples")
     made = add_command(kinds, "prepare", "find head poses and masks where the data have none, and keep them", prepare)
     _add_folder(made)
     made.add_argument("--headnet", type=Path, metavar="FILE", required=True, help="HeadNet weights")
@@ -40,7 +40,7 @@ def register(subparsers: Subparsers) -> None:
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the data set's folder")
-    parser.add_argument("--kind", choices=["auto", *KINDS], default="auto", help="default: told by the layout")
+    parser.add_argument("--kind", choices=["auto", *KINDS], default="auto", help="default: by the layout")
 
 
 def check(args: argparse.Namespace) -> int:
@@ -52,16 +52,16 @@ def check(args: argparse.Namespace) -> int:
         raise InvalidInputError(f"--samples {args.samples} and --limit {args.limit} must be at least 0 and 1.")
     with progress_bar(args, 0, "items", "item") as bar:
         report, dataset = checking.check(args.folder, args.kind, limit=args.limit, tick=bar.update)
-    found = report.json()
+    results = report.json()
     if args.samples and len(dataset):
         out = args.out or Path("samples.png")
         try:
-            found["samples"] = draw_samples(dataset, args.samples, out, seed=args.seed)
-            say(args, f"{found['samples']} samples drawn into {out}")
+            results["samples"] = draw_samples(dataset, args.samples, out, seed=args.seed)
+            say(args, f"{results['samples']} samples drawn into {out}")
         except InvalidInputError as error:
             report.fault(f"samples: {error.message}")
-            found = report.json()
-    emit(args, found, report.text())
+            results = report.json()
+    emit(args, results, report.text())
     return 1 if report.broken else 0
 
 

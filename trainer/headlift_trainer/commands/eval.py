@@ -1,4 +1,4 @@
-"""eval: figures on held-out generated heads, the paper's protocols, other methods' renders, the baselines' file."""
+"""eval: metrics on held-out generated heads, the paper's protocols, other methods' renders, the baselines' file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def _register_synthetic(kinds: Subparsers) -> None:
-    parser = add_command(kinds, "synthetic", "figures on generated heads that nothing was trained on", synthetic)
+    parser = add_command(kinds, "synthetic", "metrics on generated heads that nothing was trained on", synthetic)
     heads = parser.add_argument_group("held-out heads", "default: the procedural ones, generated from code alone")
     heads.add_argument("--shards", type=Path, metavar="DIR", help="take them from this folder of generated heads")
     heads.add_argument(
@@ -113,7 +113,7 @@ def synthetic(args: argparse.Namespace) -> int:
     with _held_out(args) as heads, progress_bar(args, len(heads), "held-out heads", "head") as bar:
         for _ in run(heads, keeper if args.report else None):
             bar.update()
-    found = run.figures() | {
+    results = run.metrics() | {
         "count": len(heads),
         "identities": heads.identities,
         "sources": heads.sources,
@@ -121,10 +121,10 @@ def synthetic(args: argparse.Namespace) -> int:
         "weights": {"name": weights.name, "sha256": weights_hash(weights)},
         "baselines": base.description,
     }
-    tables = synthetic_tables(run.records, found)
+    tables = synthetic_tables(run.records, results)
     if args.report:
-        write_text(args.report, synthetic_report(found, run.records, keeper).html())
-    finish(args, found, tables)
+        write_text(args.report, synthetic_report(results, run.records, keeper).html())
+    finish(args, results, tables)
     return 0
 
 

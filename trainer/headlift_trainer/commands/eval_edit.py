@@ -33,7 +33,7 @@ def register_edit(kinds: Subparsers) -> None:
     add_backbone(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep packed heads here (default: beside the shards)")
     parser.add_argument("--limit", type=int, default=16, metavar="N", help="heads that are edited (default: 16)")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write two contact sheets: FILE and FILE-looks")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write two contact sheets: FILE and FILE-styles")
 
 
 def edit(args: argparse.Namespace) -> int:
@@ -52,36 +52,38 @@ def edit(args: argparse.Namespace) -> int:
 
     if args.limit < 1:
         raise InvalidInputError(f"--limit is {args.limit}; it must be at least 1 head.", field="limit")
-    found = load_edit_weights(
+    weights = load_edit_weights(
         args.weights or shipped_weights().with_name("mini_edit.safetensors"),
         load_model(args.reconstruction, args.backbone)[1],
     )
-    net = require_headnet(found.model.reconstruction)
-    if found.style is None:
+    net = require_headnet(weights.model.reconstruction)
+    if weights.style is None:
         raise IncompatibleWeightsError("eval edit measures models with the small CLIP; this one has none.")
     train, held_out = pack_sets(args.shards, net, args.cache or args.shards / "packed_edit")
-    stage = Edit(found.model, SmallClip(found.style, found.model), "evaluation", found.outlines, found.complexion)
-    run = EditEvaluation(stage, found.model, found.style, train)
+    stage = Edit(
+        weights.model, SmallClip(weights.style, weights.model), "evaluation", weights.outlines, weights.complexion
+    )
+    run = EditEvaluation(stage, weights.model, weights.style, train)
     rows = np.unique(np.linspace(0, len(held_out) - 1, min(args.limit, len(held_out))).round().astype(int)).tolist()
     subjects = []
     with progress_bar(args, len(rows), "held-out heads", "head") as bar, torch.no_grad():
         for row in rows:
-            subject = subject_of(stage, found.model, found.style, held_out, row)
+            subject = subject_of(stage, weights.model, weights.style, held_out, row)
             run(subject)
             subjects.append(subject)
             bar.update()
-        figures = {"heads": len(rows)} | run.found.table()
-        clip = retrieval(found.style, held_out) | zero_shot(found.style, held_out)
+        metrics = {"heads": len(rows)} | run.found.table()
+        clip = retrieval(weights.style, held_out) | zero_shot(weights.style, held_out)
         if args.sheet:
             chosen = subjects[:: max(1, len(subjects) // 5)][:5]
-            looks = args.sheet.with_name(f"{args.sheet.stem}-looks{args.sheet.suffix}")
+            styles = args.sheet.with_name(f"{args.sheet.stem}-styles{args.sheet.suffix}")
             for path, sheet in (
                 (args.sheet, text_sheet(run, chosen, _PROMPTS)),
-                (looks, style_sheet(run, chosen)),
+                (styles, style_sheet(run, chosen)),
             ):
                 pixels = (255 * sheet.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
                 Image.fromarray(pixels).save(path)
                 say(args, f"wrote {path.name}")
-    lines = [f"{name:40} {value:g}" for name, value in (clip | figures).items()]
-    emit(args, {"clip": clip, "edits": figures}, "\n".join(lines))
+    lines = [f"{name:40} {value:g}" for name, value in (clip | metrics).items()]
+    emit(args, {"clip": clip, "edits": metrics}, "\n".join(lines))
     return 0

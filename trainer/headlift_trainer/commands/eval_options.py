@@ -90,23 +90,23 @@ def named_path(text: str, option: str) -> tuple[str, Path]:
 
 
 def write_report(
-    args: argparse.Namespace, title: str, found: dict[str, Any], printed: list[Table], notes: list[str]
+    args: argparse.Namespace, title: str, results: dict[str, Any], printed: list[Table], notes: list[str]
 ) -> None:
     """The page of a command without pictures of its own."""
     from headlift_trainer.evaluation.report import Report
 
     if args.report:
-        write_text(args.report, Report(title, [], found, tables=printed, notes=notes).html())
+        write_text(args.report, Report(title, [], results, tables=printed, notes=notes).html())
 
 
 def finish(
-    args: argparse.Namespace, found: dict[str, Any], tables: list[Table], lines: list[str] | None = None
+    args: argparse.Namespace, results: dict[str, Any], tables: list[Table], lines: list[str] | None = None
 ) -> None:
     """Tables to a file where asked for, and the result to standard output."""
     text = "\n\n".join(table.markdown() for table in tables)
     if args.markdown:
         write_text(args.markdown, text + "\n")
-    emit(args, found, "\n".join([text, *(lines or [])]))
+    emit(args, results, "\n".join([text, *(lines or [])]))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ def avatars(args: argparse.Namespace) -> int:
     networks = load_networks(args)
     run = AvatarEvaluation(model, networks, sharpen=not args.no_sharpen)
     protocols = PROTOCOLS if args.protocol == "both" else (args.protocol,)
-    found: dict[str, Any] = {"weights": weights.name, "absent_metrics": list(networks.absent), "datasets": {}}
+    results: dict[str, Any] = {"weights": weights.name, "absent_metrics": list(networks.absent), "datasets": {}}
     printed = []
     for folder in args.data:
         source = real.open_source(folder, args.size)
@@ -71,7 +71,7 @@ def avatars(args: argparse.Namespace) -> int:
         records = real.since(run.records, before)
         table = tables.method_table(records, source.name, published=source.published)
         printed.append(table)
-        found["datasets"][source.name] = {
+        results["datasets"][source.name] = {
             "subjects": source.found,
             "missing_subjects": source.missing,
             "views": len(records),
@@ -79,11 +79,11 @@ def avatars(args: argparse.Namespace) -> int:
         }
     notes = [
         f"{n}: subjects not found: {', '.join(d['missing_subjects'])}."
-        for n, d in found["datasets"].items()
+        for n, d in results["datasets"].items()
         if d["missing_subjects"]
     ]
-    write_report(args, "Headlift: the paper's protocols", found, printed, notes)
-    finish(args, found, printed)
+    write_report(args, "Headlift: the paper's protocols", results, printed, notes)
+    finish(args, results, printed)
     return 0
 
 
@@ -100,7 +100,7 @@ def compare(args: argparse.Namespace) -> int:
     if notes:
         title = f"Renders: the {len(result.complete.where(method=next(iter(folders))))} views that every method has"
         printed.append(method_table(result.complete, title))
-    found = {
+    results = {
         "truths": result.truths,
         "missing": result.missing,
         "resized": result.resized,
@@ -109,6 +109,6 @@ def compare(args: argparse.Namespace) -> int:
     }
     lines = [f"{name} lacks {', '.join(gone)}" for name, gone in result.missing.items() if gone]
     lines += [f"{name}: resized {', '.join(names)}" for name, names in result.resized.items() if names]
-    write_report(args, "Headlift: renders against the truth", found, printed, lines)
-    finish(args, found, printed, lines)
+    write_report(args, "Headlift: renders against the truth", results, printed, lines)
+    finish(args, results, printed, lines)
     return 0

@@ -56,16 +56,16 @@ def synth(args: argparse.Namespace) -> int:
     seeds = seeds_for(names, count, args.start)
     say(args, f"{count} heads from {', '.join(names)}")
     result: dict[str, Any] = {"sources": list(names), "seeds": seeds}
-    told = []
+    lines = []
     if args.preview is not None:
         rows = seeds if args.out is None else seeds[:_PREVIEWED]
         _draw_preview(args, rows)
         result["preview"] = str(args.preview)
-        told.append(f"{len(rows)} heads drawn into {args.preview}")
+        lines.append(f"{len(rows)} heads drawn into {args.preview}")
     if args.out is not None:
         result |= _write(args, seeds)
-        told.append(f"{result['written']} files written to {args.out}, {result['seconds']:.0f} s")
-    emit(args, result, "\n".join(told))
+        lines.append(f"{result['written']} files written to {args.out}, {result['seconds']:.0f} s")
+    emit(args, result, "\n".join(lines))
     return 0
 
 

@@ -9,7 +9,7 @@ from headlift.commands.session import Subparsers, add_command, say
 from headlift.errors import InvalidInputError
 from headlift_trainer.commands.eval_options import finish
 
-_MINUTES = 30.0  # of a run, where nothing else is said
+_MINUTES = 30.0  # of a run, where no option says otherwise
 
 
 def register_ablation(kinds: Subparsers) -> None:
@@ -60,10 +60,10 @@ def ablate(args: argparse.Namespace) -> int:
         config = next(iter(runs.values()))
         model, figures = fit_closed_forms(config, corpus.train, args.headnet)
         save_checkpoint(model, config, start, corpus.train, TrainingCost(), figures)
-    found = run_ablation(
+    results = run_ablation(
         runs, start, corpus, args.out, heads=args.heads, say=lambda line: say(args, line), quiet=args.json
     )
     args.markdown = args.markdown or args.out / "ablation.md"
     length_of_runs = {"minutes_a_run": args.minutes, "steps_a_run": args.steps}
-    finish(args, length_of_runs | {"training_heads": len(known), "runs": found}, tables(found))
+    finish(args, length_of_runs | {"training_heads": len(known), "runs": results}, tables(results))
     return 0

@@ -83,8 +83,9 @@ class CodedBaselines:
 
     def head(self, code: Tensor) -> Gaussians:
         """The head of a code [K]."""
-        offsets, colors = _morphable(self.model)(code[None])
-        return anchor_head(self.model, self.model.decoder.anchors + offsets[0], colors[0])
+        morphable, codes = _morphable(self.model), code[None]
+        anchors = self.model.decoder.anchors + morphable.offsets(codes)[0]
+        return anchor_head(self.model, anchors, morphable.colors(codes)[0])
 
 
 def encode_head(model: HeadModel, means: Tensor, colors: Tensor) -> Tensor:

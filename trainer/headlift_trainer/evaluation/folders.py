@@ -72,20 +72,20 @@ def compare_folders(
     for name, folder in renders.items():
         if not folder.is_dir():
             raise NotFoundError(f"There is no folder {folder.name} of renders of {name}.")
-    found = Comparison(truths=len(targets), missing={n: [] for n in renders}, resized={n: [] for n in renders})
+    comparison = Comparison(truths=len(targets), missing={n: [] for n in renders}, resized={n: [] for n in renders})
     for target, path in tqdm(targets.items(), desc="compare", unit="view", disable=quiet):
         true = read_picture(path)
         for name, folder in renders.items():
             render = with_any_suffix(folder / target)
             if render is None:
-                found.missing[name].append(target)
+                comparison.missing[name].append(target)
                 continue
             picture = read_picture(render)
             if picture.shape[-2:] != true.shape[-2:]:
-                found.resized[name].append(target)
+                comparison.resized[name].append(target)
                 picture = _resized(render, true.shape[-1], true.shape[-2])
-            found.records.extend([_record(name, target, picture, true, networks)])
-    return found
+            comparison.records.extend([_record(name, target, picture, true, networks)])
+    return comparison
 
 
 def find_targets(folder: Path) -> dict[str, Path]:
@@ -94,18 +94,18 @@ def find_targets(folder: Path) -> dict[str, Path]:
     Raises:
         NotFoundError: There are none.
     """
-    found = {}
+    comparison = {}
     for group in GROUPS:
         for path in sorted((folder / group).rglob("*")):
             relative = path.relative_to(folder)
             if path.suffix.lower() in SUFFIXES and len(relative.parts) == 3 and "__" in path.stem:
-                found[str(relative.with_suffix(""))] = path
-    if not found:
+                comparison[str(relative.with_suffix(""))] = path
+    if not comparison:
         raise NotFoundError(
             f"{folder.name}/ holds no truths: pictures {GROUPS[0]}/SUBJECT/INPUT__VIEW.png are needed, as "
             "`headlift eval avatars --export` writes them."
         )
-    return found
+    return comparison
 
 
 def with_any_suffix(stem: Path) -> Path | None:

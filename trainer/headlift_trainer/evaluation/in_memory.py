@@ -1,4 +1,4 @@
-"""The figures that training prints between its stages: held-out heads that are in memory already, and no files."""
+"""The metrics that training prints between its stages: held-out heads that are in memory already, and no files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headlift_trainer.metrics import psnr
 from headlift_trainer.portraits import portrait_of
 from headlift_trainer.synthetic.render.views import RIG_DEG
 
-HEADS = 24  # are looked at; `SyntheticEvaluation` looks at all
+HEADS = 24  # are measured; `SyntheticEvaluation` measures all
 _ASKED = {"self": (0,), "novel": (1, 2, 3, 4), "back": (5,)}
 
 

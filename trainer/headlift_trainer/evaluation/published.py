@@ -1,6 +1,6 @@
 """What the paper (PercHead) reports, to stand beside what is measured here; tables numbered as there.
 
-Its figures are on real subjects with its own weights; they are a reference, not a target that ours were run against.
+Its metrics are on real subjects with its own weights; they are a reference, not a target that ours were run against.
 """
 
 from __future__ import annotations

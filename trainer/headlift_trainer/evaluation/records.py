@@ -19,7 +19,7 @@ class Record:
     view: str  # what was asked
     group: str  # "input", "novel", "extreme" or "back": what the view is to the input
     values: dict[str, float]  # metric to value
-    traits: dict[str, str] = field(default_factory=dict)  # of the head, to break figures down by
+    traits: dict[str, str] = field(default_factory=dict)  # of the head, to break metrics down by
 
 
 class Records:
@@ -80,7 +80,7 @@ class Records:
 
 
 def rounded(value: float | None, metric: str = "psnr") -> float | None:
-    """As figures are given: decibels to hundredths, everything else to ten-thousandths."""
+    """As metrics are given: decibels to hundredths, everything else to ten-thousandths."""
     if value is None:
         return None
     return round(value, 2 if metric in ("psnr", "sharpness") else 4)

@@ -8,7 +8,7 @@ from typing import Any
 from headlift_trainer.evaluation.records import Records, rounded
 from headlift_trainer.evaluation.report import Chart, Report, Tile
 from headlift_trainer.evaluation.sheets import Sheet, Strip, chosen, strip
-from headlift_trainer.evaluation.synthetic import FRONT, VIEW_NAMES, Shown
+from headlift_trainer.evaluation.synthetic import FRONT, VIEW_NAMES, EvaluatedHead
 from headlift_trainer.evaluation.tables import PAPER_METRICS, Column, Row, Table, method_table
 
 NAMES = {
@@ -32,18 +32,18 @@ class SheetKeeper:
         self._strips: dict[str, tuple[Strip, ...]] = {}
         self._about: dict[str, str] = {}
 
-    def __call__(self, shown: Shown) -> None:
+    def __call__(self, evaluated: EvaluatedHead) -> None:
         """Observe one head; pictures from profiles are not kept."""
-        if shown.input_view != FRONT:
+        if evaluated.input_view != FRONT:
             return
         order = list(_ROUND_BY_YAW)
-        name = shown.head.name
+        name = evaluated.head.name
         self._strips[name] = tuple(
-            strip(NAMES.get(method, method), shown.pictures[method][order])
+            strip(NAMES.get(method, method), evaluated.pictures[method][order])
             for method in _ORDER
-            if method in shown.pictures
+            if method in evaluated.pictures
         )
-        self._about[name] = ", ".join(f"{k}: {v}" for k, v in shown.head.traits.items())
+        self._about[name] = ", ".join(f"{k}: {v}" for k, v in evaluated.head.traits.items())
 
     def sheets(self, records: Records, each: int = 3) -> list[Sheet]:
         """The worst, some typical and the best heads by their novel and extreme views."""
@@ -66,7 +66,7 @@ class SheetKeeper:
 _ROUND_BY_YAW = (7, 4, 2, 0, 1, 3, 6, 5)  # -135, -90, -45, 0, 45, 90, 135, 180
 
 
-def synthetic_tables(records: Records, figures: Mapping[str, Any]) -> list[Table]:
+def synthetic_tables(records: Records, metrics: Mapping[str, Any]) -> list[Table]:
     """All tables of a synthetic evaluation."""
     front = records.where(input_view=VIEW_NAMES[FRONT])
     whole = front.where(keep=lambda row: not row.method.endswith(("_refined", "_refined_sharpened")))
@@ -77,7 +77,7 @@ def synthetic_tables(records: Records, figures: Mapping[str, Any]) -> list[Table
             "Held-out generated heads, front view in",
             metrics=(*PAPER_METRICS, "iou"),
             names=NAMES,
-            caption=f"{counted(figures['heads'], 'head')}. Novel: 45 and 90 degrees to both sides; "
+            caption=f"{counted(metrics['heads'], 'head')}. Novel: 45 and 90 degrees to both sides; "
             "extreme: 180 and 135 degrees.",
         ),
         _view_table(whole),
@@ -85,59 +85,59 @@ def synthetic_tables(records: Records, figures: Mapping[str, Any]) -> list[Table
     variants = [name for name in front.distinct("method") if name not in NAMES]
     if variants:
         tables.append(_variant_table(front, variants))
-    if "from_profile" in figures:
+    if "from_profile" in metrics:
         profile = records.where(keep=lambda row: row.input_view != VIEW_NAMES[FRONT])
         asked = (("input", "Input"), ("novel", "Front, 45°"), ("extreme", "Other profile"), ("back", "Back"))
         tables.append(
             method_table(profile, "From the left profile (90°)", groups=asked, metrics=("psnr", "iou"), names=NAMES)
         )
-    if "refined" in figures:
+    if "refined" in metrics:
         subjects = set(front.where(method="ours_refined").distinct("subject"))
         same = front.where(keep=lambda row: row.subject in subjects)
         caption = f"{counted(len(subjects), 'head')}; every method on the same ones."
         tables.append(
             method_table(same, "With refinement", groups=groups, metrics=("psnr", "iou"), names=NAMES, caption=caption)
         )
-    traits = [_trait_table(figures)] if figures["by_trait"] else []
-    return [*tables, *traits, _time_table(figures)]
+    traits = [_trait_table(metrics)] if metrics["by_trait"] else []
+    return [*tables, *traits, _time_table(metrics)]
 
 
-def synthetic_report(figures: Mapping[str, Any], records: Records, keeper: SheetKeeper) -> Report:
+def synthetic_report(metrics: Mapping[str, Any], records: Records, keeper: SheetKeeper) -> Report:
     """The whole page."""
-    weights = figures.get("weights", {})
+    weights = metrics.get("weights", {})
     about = [
-        f"{counted(figures['heads'], 'dressed head')} of {figures.get('identities', '?')} identities that nothing was "
+        f"{counted(metrics['heads'], 'dressed head')} of {metrics.get('identities', '?')} identities that nothing was "
         "trained on; "
         f"weights {weights.get('name', '?')} ({str(weights.get('sha256', ''))[:12]}).",
         "Each head is rebuilt from one picture with the model's own camera estimate and held against renders of the "
         "true head at the same views, over black. PSNR in dB is the mean over pictures.",
     ]
     notes = []
-    if figures["absent_metrics"]:
-        notes.append(f"Not measured, because no weights were given: {', '.join(figures['absent_metrics'])}.")
+    if metrics["absent_metrics"]:
+        notes.append(f"Not measured, because no weights were given: {', '.join(metrics['absent_metrics'])}.")
     series = {
-        NAMES[method]: [figures["by_view"][method][VIEW_NAMES[i]] for i in _ROUND_BY_YAW]
+        NAMES[method]: [metrics["by_view"][method][VIEW_NAMES[i]] for i in _ROUND_BY_YAW]
         for method in ("ours", "nearest", "mean")
-        if method in figures["by_view"]
+        if method in metrics["by_view"]
     }
     chart = Chart("PSNR of each view, front view in", [VIEW_NAMES[i] for i in _ROUND_BY_YAW], series)
     return Report(
         "Headlift: held-out generated heads",
         about,
-        figures,
-        tiles=_tiles(figures),
+        metrics,
+        tiles=_tiles(metrics),
         charts=[chart],
-        tables=synthetic_tables(records, figures),
+        tables=synthetic_tables(records, metrics),
         sheets=keeper.sheets(records),
         notes=notes,
     )
 
 
-def _tiles(figures: Mapping[str, Any]) -> list[Tile]:
-    margin, drop, iou = (figures.get(name) for name in GOALS)
+def _tiles(metrics: Mapping[str, Any]) -> list[Tile]:
+    margin, drop, iou = (metrics.get(name) for name in GOALS)
     tiles = [
-        Tile(f"{figures['novel_psnr']:.2f} dB", "novel views"),
-        Tile(f"{figures['extreme_psnr']:.2f} dB", "extreme views"),
+        Tile(f"{metrics['novel_psnr']:.2f} dB", "novel views"),
+        Tile(f"{metrics['extreme_psnr']:.2f} dB", "extreme views"),
     ]
     if margin is not None:
         goal = GOALS["margin_db"]
@@ -147,12 +147,12 @@ def _tiles(figures: Mapping[str, Any]) -> list[Tile]:
         tiles.append(Tile(f"{-drop:+.2f} dB", f"extreme against novel (goal: at least {-goal:+.1f})", drop <= goal))
     if iou is not None:
         tiles.append(Tile(f"{iou:.3f}", f"mask IoU (goal: {GOALS['iou']})", iou >= GOALS["iou"]))
-    if "sharpness_after" in figures:
-        before, after = figures["sharpness_before"], figures["sharpness_after"]
-        label = f"sharpness by the sharpener (truth: 1), {figures['sharpening_gain_db']:+.2f} dB"
-        good = after > before and figures["sharpening_gain_db"] >= 0
+    if "sharpness_after" in metrics:
+        before, after = metrics["sharpness_before"], metrics["sharpness_after"]
+        label = f"sharpness by the sharpener (truth: 1), {metrics['sharpening_gain_db']:+.2f} dB"
+        good = after > before and metrics["sharpening_gain_db"] >= 0
         tiles.append(Tile(f"{before:.2f} → {after:.2f}", label, good))
-    front = figures["camera_error_deg"].get(VIEW_NAMES[FRONT])
+    front = metrics["camera_error_deg"].get(VIEW_NAMES[FRONT])
     if front is not None:
         tiles.append(Tile(f"{front:.1f}°", "camera error, front view in"))
     return tiles
@@ -184,7 +184,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _trait_table(figures: Mapping[str, Any]) -> Table:
+def _trait_table(metrics: Mapping[str, Any]) -> Table:
     """Heads of one kind a row."""
     columns = (
         Column("count", title="Heads"),
@@ -196,16 +196,16 @@ def _trait_table(figures: Mapping[str, Any]) -> Table:
     keys = ("heads", "novel_psnr", "baseline_psnr", "extreme_psnr", "iou")
     rows = [
         Row(f"{trait}: {word}", tuple(row[key] for key in keys))
-        for trait, words in figures["by_trait"].items()
+        for trait, words in metrics["by_trait"].items()
         for word, row in words.items()
     ]
     caption = "PSNR between rows differs with how bright the heads are; compare each with its own baseline."
     return Table("By kind of head, front view in", columns, tuple(rows), caption, first="Kind", mark_best=False)
 
 
-def _time_table(figures: Mapping[str, Any]) -> Table:
+def _time_table(metrics: Mapping[str, Any]) -> Table:
     """The paper's Table 5: what a picture costs here."""
-    stages = figures["timings_s"]
+    stages = metrics["timings_s"]
     columns = tuple(Column("seconds", title=stage.capitalize()) for stage in stages)
     row = Row("ours", tuple(rounded(value, "seconds") for value in stages.values()))
     caption = "Shortest of all runs on this machine; rendering and sharpening are for all eight views together."

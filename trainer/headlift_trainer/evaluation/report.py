@@ -1,4 +1,4 @@
-"""One HTML page with everything: headline figures, a chart, tables, contact sheets, and every number of the JSON.
+"""One HTML page with everything: headline metrics, a chart, tables, contact sheets, and every number of the JSON.
 
 The page is one file, opens without a network, needs no script, and follows the reader's light or dark setting.
 """
@@ -61,7 +61,7 @@ svg circle { fill: var(--c); } svg .s0 text, svg .s1 text, svg .s2 text { fill: 
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure; ``good`` says whether it reaches its goal, where there is one."""
+    """A headline metric; ``good`` says whether it reaches its goal, where there is one."""
 
     value: str
     label: str
@@ -84,7 +84,7 @@ class Report:
 
     title: str
     about: Sequence[str]
-    figures: Mapping[str, Any]  # the JSON; every number of it is on the page
+    metrics: Mapping[str, Any]  # the JSON; every number of it is on the page
     tiles: Sequence[Tile] = ()
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
@@ -104,7 +104,7 @@ class Report:
             parts += ["<h2>Tables</h2>", *(table.html() for table in self.tables)]
         if self.sheets:
             parts += ["<h2>Heads</h2>", *(_sheet(sheet) for sheet in self.sheets)]
-        parts.append(_all_figures(self.figures))
+        parts.append(_all_metrics(self.metrics))
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -113,15 +113,15 @@ class Report:
         )
 
 
-def flattened(figures: Any, path: str = "") -> list[tuple[str, str]]:
+def flattened(metrics: Any, path: str = "") -> list[tuple[str, str]]:
     """Every leaf of a JSON value with its dotted path, as text."""
-    if isinstance(figures, Mapping):
+    if isinstance(metrics, Mapping):
         return [
-            leaf for key, value in figures.items() for leaf in flattened(value, f"{path}.{key}" if path else str(key))
+            leaf for key, value in metrics.items() for leaf in flattened(value, f"{path}.{key}" if path else str(key))
         ]
-    if isinstance(figures, (list, tuple)):
-        return [leaf for i, value in enumerate(figures) for leaf in flattened(value, f"{path}.{i}")]
-    return [(path, ABSENT if figures is None else str(figures))]
+    if isinstance(metrics, (list, tuple)):
+        return [leaf for i, value in enumerate(metrics) for leaf in flattened(value, f"{path}.{i}")]
+    return [(path, ABSENT if metrics is None else str(metrics))]
 
 
 def _tile(tile: Tile) -> str:
@@ -142,11 +142,11 @@ def _sheet(sheet: Sheet) -> str:
     )
 
 
-def _all_figures(figures: Mapping[str, Any]) -> str:
+def _all_metrics(metrics: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<div><span>{html.escape(name)}</span>{html.escape(value)}</div>" for name, value in flattened(figures)
+        f"<div><span>{html.escape(name)}</span>{html.escape(value)}</div>" for name, value in flattened(metrics)
     )
-    return f'<h2>All figures</h2><details open><summary>As in the JSON</summary><div class="all">{rows}</div></details>'
+    return f'<h2>All metrics</h2><details open><summary>As in the JSON</summary><div class="all">{rows}</div></details>'
 
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 300, 44, 200, 14, 34

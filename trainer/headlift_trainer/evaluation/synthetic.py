@@ -1,6 +1,6 @@
-"""Figures on generated heads that nothing was trained on, always beside the baselines.
+"""Metrics on generated heads that nothing was trained on, always beside the baselines.
 
-From one picture (the front view, and for some figures the left profile) each head is rebuilt with the model's own
+From one picture (the front view, and for some metrics the left profile) each head is rebuilt with the model's own
 estimate of the camera, and asked for the generator's rig views: the input itself, novel views (45 and 90 degrees to
 both sides), and extreme ones, opposite the input (behind the head; for a profile, the other profile).
 
@@ -28,9 +28,9 @@ from headlift.stages.clock import PlainClock
 from headlift.stages.reconstruct import Reconstruct, Reconstruction
 from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.evaluation.baselines import Baselines
-from headlift_trainer.evaluation.figures import figures
 from headlift_trainer.evaluation.held_out import HeldOutHead, HeldOutHeads
 from headlift_trainer.evaluation.records import Records
+from headlift_trainer.evaluation.summary import summarize
 from headlift_trainer.metrics import MetricNetworks, measure
 from headlift_trainer.synthetic.render.views import RIG_DEG
 
@@ -41,7 +41,7 @@ GROUPS = {
     PROFILE: ("novel", "novel", "novel", "input", "extreme", "back", "back", "back"),
 }
 T = TypeVar("T")
-Observer = Callable[["Shown"], object]
+Observer = Callable[["EvaluatedHead"], object]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One head's pictures, for whoever wants to look at them."""
+class EvaluatedHead:
+    """One head's renders by every method, for contact sheets."""
 
     head: HeldOutHead
     input_view: int
@@ -123,21 +123,21 @@ class SyntheticEvaluation:
                 )
             refine = (head.seed, head.appearance) in refined
             for view in (FRONT, PROFILE) if self.settings.profile else (FRONT,):
-                shown = self._measure(head, view, refine=refine and view == FRONT)
+                evaluated = self._measure(head, view, refine=refine and view == FRONT)
                 if observe is not None:
-                    observe(shown)
+                    observe(evaluated)
             yield head
 
-    def figures(self) -> dict[str, Any]:
-        """All figures so far, as JSON values."""
+    def metrics(self) -> dict[str, Any]:
+        """All metrics so far, as JSON values."""
         cameras = {VIEW_NAMES[view]: sum(errors) / len(errors) for view, errors in self.camera_errors.items()}
-        return figures(self.records, cameras, VIEW_NAMES) | {
+        return summarize(self.records, cameras, VIEW_NAMES) | {
             "timings_s": {stage: round(value, 4) for stage, value in self.clock.best.items()},
             "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # of the whole process
             "absent_metrics": list(self.networks.absent),
         }
 
-    def _measure(self, head: HeldOutHead, view: int, *, refine: bool) -> Shown:
+    def _measure(self, head: HeldOutHead, view: int, *, refine: bool) -> EvaluatedHead:
         size = self.picture_size = head.pictures.shape[-1]
         cameras, truth = crop_cameras(head.viewmats[: len(RIG_DEG)], size), head.pictures[: len(RIG_DEG)]
         picture = truth[view : view + 1]
@@ -161,7 +161,7 @@ class SyntheticEvaluation:
                 sharp = self.clock.time("sharpen", partial(self.model.sharpen, views.rgb))
                 self._record(f"{method}_sharpened", head, view, torch.cat([sharp, views.alpha], 1), truth)
                 pictures[f"{method}_sharpened"] = sharp
-        return Shown(head, view, pictures)
+        return EvaluatedHead(head, view, pictures)
 
     def _rendered(self, cloud: Gaussians, cameras: Cameras) -> RenderedViews:
         """The views of a head; those of the mean head are kept, as the rig is the same for every head."""

@@ -1,4 +1,4 @@
-"""A generated head's attribute record as a few words to break figures down by."""
+"""A generated head's attribute record as a few words to break metrics down by."""
 
 from __future__ import annotations
 

@@ -9,19 +9,15 @@ Legend: B batch, S picture side, D 256.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from headlift.errors import BackendUnavailableError, CorruptWeightsError, InvalidInputError, MissingWeightsError
-from headlift.pretrained.tensors import fill
+from headlift.pretrained.tensors import fill, read_tensors
 
 SIDE = 1024  # pixels of the pictures that SAM was trained on
 STRIDE = 16  # pixels of a picture to one place of the embedding
@@ -134,12 +130,7 @@ def load_sam2(
 
 def fill_sam2(network: Sam2Encoder, source: Path, name: str, *, sha256: str | None = None) -> None:
     """Load a file of the official layout into a network; errors as at ``load_sam2``."""
-    if sha256 is not None:
-        with source.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256.lower():
-            raise CorruptWeightsError(f"{source.name} has SHA-256 {found}; {sha256.lower()} was expected.")
-    weights = _read(source)
+    weights = read_tensors(source, key="model", sha256=sha256)
     kept = {key: value for key, value in weights.items() if key.startswith(_PREFIX) or key == _NO_MEMORY}
     if not kept:
         raise CorruptWeightsError(
@@ -147,20 +138,6 @@ def fill_sam2(network: Sam2Encoder, source: Path, name: str, *, sha256: str | No
             f"take {name}.pt from {_PAGE} (not the transformers layout)."
         )
     fill(network, kept, source.name, name)
-
-
-def _read(source: Path) -> dict[str, Tensor]:
-    """Tensors by name; pickled files go through torch's restricted loader, and lie there under ``model``."""
-    try:
-        if source.suffix == ".safetensors":
-            return dict(load_file(source))
-        weights = torch.load(source, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CorruptWeightsError(f"{source.name} is not a readable weights file; fetch it again.") from error
-    weights = weights.get("model") if isinstance(weights, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CorruptWeightsError(f"{source.name} holds no table of weights under 'model', as the published files do.")
-    return weights
 
 
 def _image_encoder(arch: Architecture) -> nn.Module:

@@ -34,12 +34,12 @@ from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import edit_pb2, head_pb2
 
 _HISTORY_BYTES_MAX = 8 << 20
-CONFIG = "edit"  # of heads that are made of nothing but map and look
+CONFIG = "edit"  # of heads that are made of nothing but map and style
 
 
 @dataclass(frozen=True)
-class _View:
-    """A head seen by the editing network."""
+class _EditInput:
+    """A head as the editing network takes it."""
 
     subject: Subject
     labels: U8
@@ -48,10 +48,10 @@ class _View:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What an edit comes to, whatever way led there."""
+class _EditTarget:
+    """What an edit comes to, whatever steps led there."""
 
-    base: _View | None  # None: a person is made up
+    base: _EditInput | None  # None: a person is made up
     labels: U8
     style: Tensor
     camera: Cameras
@@ -80,13 +80,13 @@ class Editor:
         """A new head, not stored yet; raises what the contract lists."""
         call = _Call(ordered, stage, Stopwatch(), token)
         before, base = self._views(call)
-        labels, style, edits = self._stepped(call, before)
+        labels, style, edits = self._apply_steps(call, before)
         camera = base.camera if base is not None else orbit_camera(0.0, size=stage.map_size)
-        wanted = _Wanted(base, labels, style, camera)
-        history = _history(before, wanted, edits, stage.fingerprint)
-        return _finished(self._computed(call, wanted), before, edits, history)
+        target = _EditTarget(base, labels, style, camera)
+        history = _history(before, target, edits, stage.fingerprint)
+        return _with_history(self._compute(call, target), before, edits, history)
 
-    def _views(self, call: _Call) -> tuple[_View | None, _View | None]:
+    def _views(self, call: _Call) -> tuple[_EditInput | None, _EditInput | None]:
         """The head that is edited, and the one that its line of edits began with."""
         if call.ordered.head is None:
             return None, None
@@ -95,22 +95,22 @@ class Editor:
         before = self._view(subject, call)
         return before, before if origin is subject else self._view(origin, call)
 
-    def _view(self, subject: Subject, call: _Call) -> _View:
+    def _view(self, subject: Subject, call: _Call) -> _EditInput:
         geometry = self._subjects.geometry(subject, call.stage, call.watch, call.token)
         call.token.check()
         style = self._subjects.style(subject, call.stage, call.watch, call.token)
-        return _View(subject, geometry.labels, style, geometry.camera)
+        return _EditInput(subject, geometry.labels, style, geometry.camera)
 
-    def _stepped(self, call: _Call, before: _View | None) -> tuple[U8, Tensor, list[edit_pb2.Edit]]:
-        """Map and look after all steps, and the steps as they are remembered."""
+    def _apply_steps(self, call: _Call, before: _EditInput | None) -> tuple[U8, Tensor, list[edit_pb2.Edit]]:
+        """Map and style after all steps, and the steps as they are remembered."""
         labels, style = (before.labels, before.style) if before is not None else (None, None)
         edits = []
         for step in call.ordered.steps:
             edit = edit_pb2.Edit()
             if labels is not None and before is not None:
-                labels = _spoken(step, labels, before.camera, edit, call)
-            labels = _geometry_after(step, labels, edit, call)
-            style = self._style_after(step, style, edit, call)
+                labels = _with_named_shapes(step, labels, before.camera, edit, call)
+            labels = _apply_geometry(step, labels, edit, call)
+            style = self._apply_style(step, style, edit, call)
             edits.append(edit)
         assert labels is not None
         assert style is not None
@@ -118,7 +118,7 @@ class Editor:
         check_not_empty(labels, last.field + (last.edit.WhichOneof("geometry") or "map"))
         return labels, style, edits
 
-    def _style_after(self, step: Step, before: Tensor | None, edit: edit_pb2.Edit, call: _Call) -> Tensor:
+    def _apply_style(self, step: Step, before: Tensor | None, edit: edit_pb2.Edit, call: _Call) -> Tensor:
         if not step.terms:
             if before is None:
                 raise bad_style("Without a head the first edit must name a style.", f"{step.field}style")
@@ -130,8 +130,8 @@ class Editor:
             if term.source in ("picture", "head"):
                 # The edit must not need, nor give away, somebody's picture or another head.
                 picture = term.message.picture if term.source == "picture" else b""
-                look = self._embedder.term(term, *common)
-                kept.embedding.CopyFrom(embedding_message(look, call.stage.fingerprint, picture))
+                embedding = self._embedder.term(term, *common)
+                kept.embedding.CopyFrom(embedding_message(embedding, call.stage.fingerprint, picture))
         style = self._embedder.mix(step.terms, *common, about=before)
         if step.edit.HasField("strength"):
             edit.strength = step.strength
@@ -139,8 +139,8 @@ class Editor:
             return style
         return blended(call.stage, [before, style], [1.0 - step.strength, step.strength], f"{step.field}strength")
 
-    def _computed(self, call: _Call, wanted: _Wanted) -> Reconstruction:
-        digest = _digest(wanted, call.stage.fingerprint)
+    def _compute(self, call: _Call, target: _EditTarget) -> Reconstruction:
+        digest = _digest(target, call.stage.fingerprint)
         record = StageKey(call.ordered.tenant, digest, "head", {}, call.stage.fingerprint)
         copy = replace(record, stage="gaussians")
 
@@ -151,8 +151,8 @@ class Editor:
             return Reconstruction(from_cache(head_pb2.Head.FromString(head)), gaussians, copy)
 
         def make() -> Reconstruction:
-            gaussians, packed = self._gaussians(call, wanted)
-            head = _record(wanted, gaussians, digest, call.stage.fingerprint)
+            gaussians, packed = self._gaussians(call, target)
+            head = _record(target, gaussians, digest, call.stage.fingerprint)
             head.stage_timings.extend(call.watch.timings)
             self._cache.put(record, head.SerializeToString(), "head", call.ordered.durability)
             self._cache.put(copy, packed, GAUSSIANS_CODEC, call.ordered.durability)
@@ -160,15 +160,15 @@ class Editor:
 
         return self._cache.once(record, recall, make, call.token.check)
 
-    def _gaussians(self, call: _Call, wanted: _Wanted) -> tuple[Gaussians, bytes]:
-        base = wanted.base
+    def _gaussians(self, call: _Call, target: _EditTarget) -> tuple[Gaussians, bytes]:
+        base = target.base
         order = EditOrder(
             parent=self._subjects.head(base.subject).unpacked() if base is not None else None,
             parent_map=torch.tensor(base.labels) if base is not None else None,
             parent_style=base.style if base is not None else None,
-            camera=wanted.camera,
-            map=torch.tensor(wanted.labels),
-            style=wanted.style,
+            camera=target.camera,
+            map=torch.tensor(target.labels),
+            style=target.style,
         )
         call.token.check()
         with call.watch.timing("edit"):
@@ -180,8 +180,8 @@ class Editor:
         return gaussians, packed
 
 
-def _spoken(step: Step, labels: U8, camera: Cameras, edit: edit_pb2.Edit, call: _Call) -> U8:
-    """The map with the shapes that a step's words name, unless they are to be looks alone."""
+def _with_named_shapes(step: Step, labels: U8, camera: Cameras, edit: edit_pb2.Edit, call: _Call) -> U8:
+    """The map with the shapes that a step's words name, unless they are to change the style alone."""
     if step.edit.keep_map:
         edit.keep_map = True
         return labels
@@ -193,7 +193,7 @@ def _spoken(step: Step, labels: U8, camera: Cameras, edit: edit_pb2.Edit, call: 
     return labels
 
 
-def _geometry_after(step: Step, before: U8 | None, edit: edit_pb2.Edit, call: _Call) -> U8 | None:
+def _apply_geometry(step: Step, before: U8 | None, edit: edit_pb2.Edit, call: _Call) -> U8 | None:
     """The map after a step, and into ``edit`` how to do the same to another map."""
     geometry = step.edit.WhichOneof("geometry")
     if geometry == "map":
@@ -207,47 +207,47 @@ def _geometry_after(step: Step, before: U8 | None, edit: edit_pb2.Edit, call: _C
     return before
 
 
-def _digest(wanted: _Wanted, fingerprint: str) -> str:
+def _digest(target: _EditTarget, fingerprint: str) -> str:
     """SHA-256 of all that the Gaussians depend on, hexadecimal."""
-    base = wanted.base
+    base = target.base
     digest = hashlib.sha256(f"edit {fingerprint} {base.subject.name if base else ''}".encode())
-    for labels in (base.labels if base else None, wanted.labels):
+    for labels in (base.labels if base else None, target.labels):
         digest.update(b"-" if labels is None else labels.tobytes())
-    for tensor in (base.style if base else None, wanted.style, wanted.camera.viewmats, wanted.camera.Ks):
+    for tensor in (base.style if base else None, target.style, target.camera.viewmats, target.camera.Ks):
         digest.update(b"-" if tensor is None else tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _record(wanted: _Wanted, gaussians: Gaussians, digest: str, fingerprint: str) -> head_pb2.Head:
+def _record(target: _EditTarget, gaussians: Gaussians, digest: str, fingerprint: str) -> head_pb2.Head:
     """What is known of an edited head, whatever way led to it."""
     head = head_pb2.Head(
         input_sha256=digest,
         weights_hash=fingerprint,
         config_name=CONFIG,
         gaussian_count=len(gaussians),
-        input_camera=message_from_camera(wanted.camera),
+        input_camera=message_from_camera(target.camera),
         bounding_box=bounding_box(gaussians),
     )
-    head.quality.crop_size_px = wanted.camera.width
-    if wanted.base is not None:
-        origin = wanted.base.subject.record
+    head.quality.crop_size_px = target.camera.width
+    if target.base is not None:
+        origin = target.base.subject.record
         head.config_name, head.refine_steps = origin.config_name, origin.refine_steps
         head.quality.CopyFrom(origin.quality)
         if origin.HasField("input_camera"):
             head.input_camera.CopyFrom(origin.input_camera)
         else:
-            head.quality.crop_size_px = wanted.camera.width
+            head.quality.crop_size_px = target.camera.width
     return head
 
 
-def _history(before: _View | None, wanted: _Wanted, edits: list[edit_pb2.Edit], fingerprint: str) -> bytes:
+def _history(before: _EditInput | None, target: _EditTarget, edits: list[edit_pb2.Edit], fingerprint: str) -> bytes:
     """What is stored with the head: all steps since the origin. InvalidInputError: HISTORY_FULL."""
     earlier = before.subject.state if before is not None else None
     parent = str(before.subject.name) if before is not None else ""
     state = EditState(
-        labels=wanted.labels,
-        camera=wanted.camera,
-        style=embedding_message(wanted.style, fingerprint),
+        labels=target.labels,
+        camera=target.camera,
+        style=embedding_message(target.style, fingerprint),
         edits=[*(earlier.edits if earlier else ()), *edits],
         heads=[*(earlier.heads if earlier else ()), parent, *[""] * (len(edits) - 1)],
     )
@@ -255,14 +255,16 @@ def _history(before: _View | None, wanted: _Wanted, edits: list[edit_pb2.Edit], 
     if len(state.edits) > EDITS_MAX or len(history) > _HISTORY_BYTES_MAX:
         raise InvalidInputError(
             f"The line of edits would have {len(state.edits)} steps and {len(history)} bytes; it may have {EDITS_MAX} "
-            f"and {_HISTORY_BYTES_MAX}. Begin a new one: edit the origin with this head's map and look.",
+            f"and {_HISTORY_BYTES_MAX}. Begin a new one: edit the origin with this head's map and style.",
             reason="HISTORY_FULL",
             field="head",
         )
     return history
 
 
-def _finished(made: Reconstruction, before: _View | None, edits: list[edit_pb2.Edit], history: bytes) -> Reconstruction:
+def _with_history(
+    made: Reconstruction, before: _EditInput | None, edits: list[edit_pb2.Edit], history: bytes
+) -> Reconstruction:
     """With where it came from, in which heads of the same content differ."""
     head = head_pb2.Head()
     head.CopyFrom(made.head)

@@ -1,4 +1,4 @@
-"""Looks: from the terms of a style to points on the sphere of embeddings."""
+"""Styles: from the terms of a style to points on the sphere of embeddings."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Embedder:
         token: StopToken,
         about: Tensor | None = None,
     ) -> Tensor:
-        """The look [D] of a style; what its words do not name stays as in ``about``, the look of the edited head.
+        """The embedding [D] of a style; what its words do not name stays as in ``about``, the style of the edited head.
 
         InvalidInputError: as the contract says of EmbedStyle.
         """
-        looks = [self.term(term, tenant, stage, watch, token, about) for term in terms]
+        styles = [self.term(term, tenant, stage, watch, token, about) for term in terms]
         total = sum(term.weight for term in terms)
-        if len(looks) == 1:
-            return looks[0]
-        return blended(stage, looks, [term.weight / total for term in terms], terms[0].field.rpartition(".")[0])
+        if len(styles) == 1:
+            return styles[0]
+        return blended(stage, styles, [term.weight / total for term in terms], terms[0].field.rpartition(".")[0])
 
     def term(
         self,
@@ -65,27 +65,27 @@ class Embedder:
         token: StopToken,
         about: Tensor | None = None,
     ) -> Tensor:
-        """The look [D] of one part of a style; see ``mix``."""
+        """The embedding [D] of one part of a style; see ``mix``."""
         token.check()
         message = term.message
         if term.source == "embedding":
-            look = embedding_of(message.embedding, stage.fingerprint, f"{term.field}.embedding")
-            if len(look) != stage.style_dim:
-                raise bad_style(f"{term.field} has {len(look)} numbers; {stage.style_dim} are needed.", term.field)
-            return look
+            style = embedding_of(message.embedding, stage.fingerprint, f"{term.field}.embedding")
+            if len(style) != stage.style_dim:
+                raise bad_style(f"{term.field} has {len(style)} numbers; {stage.style_dim} are needed.", term.field)
+            return style
         if term.source == "head":
             subject = self._subjects.find(parse_head(message.head, tenant, f"{term.field}.head"), stage)
             return self._subjects.style(subject, stage, watch, token)
-        if term.source == "text" and about is not None:  # cheap, and another look for every head
+        if term.source == "text" and about is not None:  # cheap, and another result for every head
             return self._embed(term, tenant, stage, watch, token, about)
         content = message.text.encode() if term.source == "text" else message.picture
         name = (stage.fingerprint, tenant, term.source, hashlib.sha256(content).hexdigest())
-        if (known := self._recall(name)) is not None:
+        if (cached := self._recall(name)) is not None:
             note_cached(watch, "embed")
-            return known
-        look = self._embed(term, tenant, stage, watch, token)
-        self._keep(name, look)
-        return look
+            return cached
+        style = self._embed(term, tenant, stage, watch, token)
+        self._keep(name, style)
+        return style
 
     def portrait(self, tenant: str, picture: bytes, field: str, watch: Stopwatch, token: StopToken) -> Portrait:
         """The portrait in a picture, of which nothing is kept. Raises what CreateHead raises, about ``field``."""
@@ -128,16 +128,16 @@ class Embedder:
                 self._kept.move_to_end(name)
             return self._kept.get(name)
 
-    def _keep(self, name: tuple[str, ...], look: Tensor) -> None:
+    def _keep(self, name: tuple[str, ...], style: Tensor) -> None:
         with self._lock:
-            self._kept[name] = look
+            self._kept[name] = style
             while len(self._kept) > _KEPT_MAX:
                 self._kept.popitem(last=False)
 
 
-def blended(stage: EditStage, looks: Sequence[Tensor], weights: Sequence[float], field: str) -> Tensor:
-    """A mix of looks. InvalidInputError: BAD_STYLE, they cancel each other out."""
+def blended(stage: EditStage, styles: Sequence[Tensor], weights: Sequence[float], field: str) -> Tensor:
+    """A mix of styles. InvalidInputError: BAD_STYLE, they cancel each other out."""
     try:
-        return stage.blend(looks, weights)
+        return stage.blend(styles, weights)
     except InvalidInputError as error:
         raise bad_style(f"{error.message} Leave one out, or change its weight.", field) from None

@@ -11,13 +11,13 @@ from PIL import Image
 
 from headlift.errors import InvalidInputError
 from headlift.gateway.validation import check_enum
+from headlift.limits import SIDE_MAX, SIDE_MIN
 from headlift.stages.preprocess.interfaces import CLASSES
 from headlift.v1 import edit_pb2 as pb
 
 U8 = npt.NDArray[np.uint8]
 LABEL_MAX = len(CLASSES) - 1
 KEEP = 255  # the label of what an edit leaves as it is
-SIDE_MIN, SIDE_MAX = 16, 2048
 BYTES_MAX = 4 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8xIIBB")  # length and name of the chunk, width, height, bit depth, colour type
@@ -125,13 +125,13 @@ def _check_labels(labels: U8, field: str, may_keep: bool) -> None:
     if may_keep:
         wrong &= labels != KEEP
     if wrong.any():
-        found = sorted({int(v) for v in np.unique(labels[wrong])})
+        unknown = sorted({int(v) for v in np.unique(labels[wrong])})
         way_out = f", or {KEEP} where it stays as it is" if may_keep else f" (no {KEEP}: there is no head to keep)"
         raise InvalidInputError(
-            f"{field} holds the label {found[0]}; labels are 0..{LABEL_MAX}{way_out}.",
+            f"{field} holds the label {unknown[0]}; labels are 0..{LABEL_MAX}{way_out}.",
             reason="UNKNOWN_LABEL",
             field=field,
-            metadata={"labels": ",".join(map(str, found[:32]))},
+            metadata={"labels": ",".join(map(str, unknown[:32]))},
         )
 
 

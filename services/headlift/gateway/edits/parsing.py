@@ -15,7 +15,7 @@ from headlift.stages.preprocess.geometry.crop import face_in_frame
 from headlift.stages.preprocess.interfaces import Parser
 
 Segment = Callable[[EditStage, Portrait], Segmentation]
-_BELIEVED = 0.3  # share of the person below which a parser is not asked what of the person it is
+_MIN_PERSON_SHARE = 0.3  # share of the person below which a parser is not asked what of the person it is
 
 
 def by_stage(stage: EditStage, portrait: Portrait) -> Segmentation:
@@ -33,14 +33,14 @@ def by_parser(parser: Callable[[], Parser]) -> Segment:
         own, side = stage.segment(portrait), portrait.size
         frame = np.hstack([np.eye(2) / side, np.zeros((2, 1))])
         rgb = (portrait.image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        found = torch.from_numpy(parser().parse(rgb, face_in_frame(frame, score=1.0)))[None]
-        shares = F.interpolate(found, own.labels.shape[-2:], mode="area")[0]
+        probabilities = torch.from_numpy(parser().parse(rgb, face_in_frame(frame, score=1.0)))[None]
+        shares = F.interpolate(probabilities, own.labels.shape[-2:], mode="area")[0]
         person = shares[1:].sum(0)
-        believed = (own.labels > 0) & (person > _BELIEVED)  # the matte has the last word on what is background
+        parsed = (own.labels > 0) & (person > _MIN_PERSON_SHARE)  # the matte has the last word on what is background
         confidence, labels = (shares[1:] / person.clamp_min(1e-6)).max(0)
         return Segmentation(
-            torch.where(believed, (labels + 1).to(torch.uint8), own.labels),
-            torch.where(believed, confidence, own.confidence),
+            torch.where(parsed, (labels + 1).to(torch.uint8), own.labels),
+            torch.where(parsed, confidence, own.confidence),
             own.camera,
         )
 

@@ -1,4 +1,4 @@
-"""What requests about edits must look like."""
+"""Requests about edits, checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Step:
 
     edit: edit_pb2.Edit  # as it came
     strokes: Sequence[Stroke]  # none where the geometry is a map, or stays
-    terms: Sequence[Term]  # none where the look stays
+    terms: Sequence[Term]  # none where the style stays
     strength: float
     field: str  # its name in the request, with a dot behind it; empty for the request itself
 
@@ -63,7 +63,7 @@ def parse_edit_head(request: pb.EditHeadRequest) -> EditOrdered:
     if not request.head and not (geometry == "map" and step.terms):
         raise _nothing("Without a head both map and style are needed; give them, or name a head.", "head")
     if not request.head and edit.HasField("strength"):
-        raise InvalidInputError("strength needs a head whose look it starts from; leave it out.", field="strength")
+        raise InvalidInputError("strength needs a head whose style it starts from; leave it out.", field="strength")
     return EditOrdered(
         tenant=tenant,
         head=parse_head(request.head, tenant) if request.head else None,

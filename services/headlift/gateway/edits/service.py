@@ -51,7 +51,7 @@ class EditServicer:
 
         Args:
             stage: The editing network; loads it when first asked, and blocks. MissingWeightsError: there is none.
-            subjects: Finds heads, their maps and looks.
+            subjects: Finds heads, their maps and styles.
             embedder: Embeds styles.
             editor: Computes heads.
             creator: Stores them.

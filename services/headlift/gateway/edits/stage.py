@@ -26,7 +26,7 @@ class EditStage(Protocol):
 
     @property
     def style_dim(self) -> int:
-        """D: how many numbers a look has."""
+        """D: how many numbers a style has."""
         ...
 
     def segment(self, portrait: Portrait) -> Segmentation:
@@ -34,11 +34,11 @@ class EditStage(Protocol):
         ...
 
     def embed_text(self, text: str, about: Tensor | None = None) -> Tensor:
-        """The look [D] that words describe, unit; what they do not name stays as in ``about``."""
+        """The style [D] that words describe, unit; what they do not name stays as in ``about``."""
         ...
 
     def embed_picture(self, portrait: Portrait) -> Tensor:
-        """The look [D] of a portrait, unit."""
+        """The style [D] of a portrait, unit."""
         ...
 
     def blend(self, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an edited head knows of itself: its map, its look, the camera of the map, and all edits since its origin."""
+"""What an edited head knows of itself: its map, its style, the camera of the map, and all edits since its origin."""
 
 from __future__ import annotations
 

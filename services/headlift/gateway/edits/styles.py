@@ -1,4 +1,4 @@
-"""Styles: what a request says about a look, checked, and embeddings as messages."""
+"""Styles: the terms of a request, checked, and embeddings as messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Source = Literal["text", "picture", "head", "embedding"]
 
 @dataclass(frozen=True)
 class Term:
-    """One checked part of a look."""
+    """One checked part of a style."""
 
     message: pb.StyleTerm
     source: Source
@@ -30,7 +30,7 @@ class Term:
 
 
 def parse_style(message: pb.Style, field: str = "style") -> list[Term]:
-    """The parts of a look, as far as they can be checked without the network.
+    """The parts of a style, as far as they can be checked without the network.
 
     Raises:
         InvalidInputError: TOO_MANY_STYLES, or BAD_STYLE.
@@ -47,7 +47,7 @@ def parse_style(message: pb.Style, field: str = "style") -> list[Term]:
 
 
 def embedding_message(style: Tensor, fingerprint: str, picture: bytes = b"") -> pb.StyleEmbedding:
-    """A look [D] as a message; ``picture`` is what it was made of."""
+    """A style [D] as a message; ``picture`` is what it was made of."""
     return pb.StyleEmbedding(
         data=style.detach().cpu().float().numpy().astype("<f4").tobytes(),
         fingerprint=fingerprint,
@@ -60,7 +60,7 @@ def embedding_of(message: pb.StyleEmbedding, fingerprint: str, field: str) -> Te
     if message.fingerprint != fingerprint:
         raise bad_style(
             f"{field} was made by the network {message.fingerprint[:12]!r}, and {fingerprint[:12]!r} is asked; "
-            "embed the look again.",
+            "embed the style again.",
             field,
         )
     if not message.data or len(message.data) % 4:
@@ -73,7 +73,7 @@ def embedding_of(message: pb.StyleEmbedding, fingerprint: str, field: str) -> Te
 
 
 def bad_style(message: str, field: str) -> InvalidInputError:
-    """The refusal of a look."""
+    """The refusal of a style."""
     return InvalidInputError(message, reason="BAD_STYLE", field=field)
 
 

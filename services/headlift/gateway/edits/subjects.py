@@ -1,4 +1,4 @@
-"""What edits start from: heads with their maps and looks, read from what is kept or looked at anew."""
+"""What edits start from: heads with their maps and styles, read from what is kept or computed anew."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Subjects:
             return subject
 
     def geometry(self, subject: Subject, stage: EditStage, watch: Stopwatch, token: StopToken) -> Geometry:
-        """The map of a head: its own where it was edited, else what is seen in its portrait."""
+        """The map of a head: its own where it was edited, else the segmentation of its portrait."""
         if subject.state is not None:
             certain = np.full_like(subject.state.labels, 255)
             return Geometry(subject.state.labels, certain, subject.state.camera, pb.MAP_ORIGIN_PAINTED)
@@ -102,11 +102,11 @@ class Subjects:
         return geometry
 
     def style(self, subject: Subject, stage: EditStage, watch: Stopwatch, token: StopToken) -> Tensor:
-        """The look [D] of a head: that of its edits, else of its portrait."""
+        """The style [D] of a head: that of its edits, else of its portrait."""
         state = subject.state
         if state is not None and state.style.fingerprint == stage.fingerprint:
             return embedding_of(state.style, stage.fingerprint, "style")
-        # The look of an edited head that another network embedded is in its Gaussians alone.
+        # The style of an edited head that another network embedded is in its Gaussians alone.
         path = "" if state is not None else self._heads.portrait_path(subject.name)
         if (kept := self._recall(subject, "embed", path, stage, watch)) is not None:
             return embedding_of(edit_pb2.StyleEmbedding.FromString(kept), stage.fingerprint, "style")
@@ -121,13 +121,13 @@ class Subjects:
     def segment(
         self, portrait: Portrait, stage: EditStage, origin: pb.MapOrigin.ValueType, watch: Stopwatch
     ) -> Geometry:
-        """The map that is seen in a portrait."""
+        """The segmentation of a portrait."""
         with watch.timing("segment"):
-            seen = self._segment(stage, portrait)
+            segmentation = self._segment(stage, portrait)
         side = stage.map_size
-        confidence = (np.asarray(seen.confidence, np.float32).clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-        labels = resize_map(np.asarray(seen.labels, np.uint8), side)
-        return Geometry(labels, resize_map(confidence, side), seen.camera.resized(side, side), origin)
+        confidence = (np.asarray(segmentation.confidence, np.float32).clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+        labels = resize_map(np.asarray(segmentation.labels, np.uint8), side)
+        return Geometry(labels, resize_map(confidence, side), segmentation.camera.resized(side, side), origin)
 
     def portrait(self, subject: Subject, watch: Stopwatch, token: StopToken) -> Portrait:
         """The portrait of a head, or of an edited head the picture of it that stands for one."""

@@ -1,1 +1,1 @@
-"""Editing: a painted map says where everything is, a style embedding how it looks; read ``model.py`` first."""
+"""Editing: a painted map says where everything is, a style embedding how it appears; read ``model.py`` first."""

@@ -41,7 +41,7 @@ class EditWeights:
         model: Around the reconstruction model that was given.
         style: The small CLIP; None where the config names open_clip's.
         provenance: Where all come from.
-        outlines: For words that are shapes; None where words are looks alone.
+        outlines: For words that are shapes; None where words are styles alone.
         complexion: What traits leave on faces; None where the painter alone shows them.
     """
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
+from headlift.model.edit.complexion import COLOR_EDGE
 from headlift.model.gaussians import multiply_quats
 from headlift.model.types import Gaussians
 
@@ -24,8 +25,7 @@ _EASED = (0.15, 0.4)  # logits of opacity
 # A Gaussian has turned into something else if it moved so far, or less far and is recoloured so much.
 _ELSEWHERE_M = (0.008, 0.025)
 _OFF_M, _OTHER_COLOR = (0.003, 0.008), (1.2, 2.8)
-_EDGE = 0.03  # colours are read as if they lay this far inside 0..1: logits of black and white have no end
-_FIRST = 1e-4
+_OPACITY_EDGE = 1e-4  # opacities likewise as COLOR_EDGE
 
 
 def apply_difference(
@@ -35,7 +35,7 @@ def apply_difference(
 
     Args:
         parent: The head that is edited.
-        before: What the editing model makes of the parent's map and look.
+        before: What the editing model makes of the parent's map and style.
         after: Likewise of the new ones.
         shape: Whether places, sizes, turns and opacities may change.
         color: Whether colours may. With both, what turns into something else takes the colour of ``after``.
@@ -64,14 +64,14 @@ def apply_difference(
         quats = F.normalize(multiply_quats(F.normalize(torch.lerp(still, turn, weight), dim=-1), quats), dim=-1)
         grown = after.scales.clamp_min(1e-7).log() - before.scales.clamp_min(1e-7).log()
         scales = scales * (weight * grown).exp()
-        eased = _logit(after.opacities, _FIRST) - _logit(before.opacities, _FIRST)
+        eased = _logit(after.opacities, _OPACITY_EDGE) - _logit(before.opacities, _OPACITY_EDGE)
         eased = eased * _ramp(eased.abs(), *_EASED)
-        opacities = torch.where(eased == 0, opacities, (_logit(opacities, _FIRST) + eased).sigmoid())
+        opacities = torch.where(eased == 0, opacities, (_logit(opacities, _OPACITY_EDGE) + eased).sigmoid())
     if color:
-        change = _logit(after.colors, _EDGE) - _logit(before.colors, _EDGE)
+        change = _logit(after.colors, COLOR_EDGE) - _logit(before.colors, COLOR_EDGE)
         most = change.abs().amax(-1, keepdim=True)
         weight = _ramp(most, *_RECOLORED)
-        changed = (_logit(colors, _EDGE) + weight * change).sigmoid()
+        changed = (_logit(colors, COLOR_EDGE) + weight * change).sigmoid()
         if shape:
             other = _ramp(distance, *_OFF_M) * _ramp(most, *_OTHER_COLOR)
             changed = torch.lerp(changed, after.colors, weight * torch.maximum(_ramp(distance, *_ELSEWHERE_M), other))

@@ -1,12 +1,12 @@
 """Words that are shapes, painted into a map: "long hair", "curly hair", "bald", "a hat", "glasses" (ours).
 
-A look moves no geometry, as in the paper. Words for shapes therefore go where shapes are said: into the map, where
+A style moves no geometry, as in the paper. Words for shapes therefore go into the map, where
 people see what they did and paint on. Hair grows and shrinks by the difference between typical outlines, so that it
 stays this person's hair; what is put on has the outline of a typical one, fitted between the eyes.
 
 Fields are signed distances to an outline, in sides of the picture, positive inside.
 
-Legend: Y sights (from the front, and from 45 degrees to the person's left), L lengths of hair, C curls, W things to
+Legend: Y views (from the front, and from 45 degrees to the person's left), L lengths of hair, C curls, W things to
 wear, S side of a field, H side of a map.
 """
 
@@ -27,14 +27,14 @@ Mask = npt.NDArray[np.bool_]
 LENGTHS = ("bald", "short", "medium", "long")
 CURLS = ("straight", "curly")
 WORN = (("hat", "hat"), ("glasses", "glasses"), ("glasses", "sunglasses"))  # group and value
-REACH = 0.25  # beyond this distance an outline says nothing
+REACH = 0.25  # distances are cut here
 SIDE = 128
-SIDE_YAW = 45.0  # degrees of the second sight
-YAW_MAX = 75.0  # beyond it no eye says where things go
-_COMPARED = 0.08  # lengths differ close to their outlines
-_ROOM = 0.02  # how far hair that was cut may stand out from the typical outline
-_SURE = 0.012  # how far inside the typical outline hair may cover a face
-_SPECK = 0.003  # share of the map below which a hat is a mistake of the parsing
+SIDE_YAW = 45.0  # degrees of the second view
+YAW_MAX = 75.0  # beyond it an eye is hidden, and nothing places things
+_COMPARED_BAND = 0.08  # lengths differ close to their outlines
+_MAX_OVERHANG = 0.02  # how far hair that was cut may stand out from the typical outline
+_MIN_DEPTH = 0.012  # how far inside the typical outline hair may cover a face
+_MIN_HAT_SHARE = 0.003  # share of the map below which a hat is a mistake of the parsing
 _HAIR, _GLASSES, _HAT, _FACE = 14, 15, 16, 2
 _RIGHT_EYE, _LEFT_EYE = 8, 9
 _BODY = (1, 2, 3, 4, 5)  # neck, face, cloth, ears: what is behind hair
@@ -69,7 +69,7 @@ class MapWords(nn.Module):
         Args:
             labels: [H, H] 0..18.
             named: Group -> value, as texts name them; groups that are no shapes are passed over.
-            yaw_deg: That the map is seen from; see ``orbit_camera``. Beyond ``YAW_MAX`` nothing is painted.
+            yaw_deg: Of the map's camera; see ``orbit_camera``. Beyond ``YAW_MAX`` nothing is painted.
             strength: Share of the way for hair; things are put on or off from 0.5 on.
 
         Returns:
@@ -79,92 +79,97 @@ class MapWords(nn.Module):
             return labels
         if yaw_deg < 0:  # the fields show the person's left
             mirrored = _SWAP[np.ascontiguousarray(labels[:, ::-1])]
-            found = self.paint(mirrored, named, -yaw_deg, strength)
-            return labels if found is mirrored else _SWAP[np.ascontiguousarray(found[:, ::-1])]
+            result = self.paint(mirrored, named, -yaw_deg, strength)
+            return labels if result is mirrored else _SWAP[np.ascontiguousarray(result[:, ::-1])]
         out = labels
         side = min(yaw_deg / SIDE_YAW, 1.0)
         if (length := named.get("hair length")) in LENGTHS:
-            out = self._grown(out, LENGTHS.index(length), side, strength)
+            out = self._with_length(out, LENGTHS.index(length), side, strength)
         if (curl := named.get("curl")) in CURLS:
-            out = self._curled(out, CURLS.index(curl), side, strength)
+            out = self._with_curl(out, CURLS.index(curl), side, strength)
         if strength >= 0.5:
             for group in ("hat", "glasses"):
                 if group in named:
-                    out = self._dressed(out, group, named[group], side)
+                    out = self._with_accessory(out, group, named[group], side)
         return out
 
-    def _grown(self, labels: U8, wanted: int, side: float, strength: float) -> U8:
+    def _with_length(self, labels: U8, target_index: int, side: float, strength: float) -> U8:
         """Hair of another length."""
         fit = _fit(eyes_of(labels), _mixed(self.eyes, side))
-        fields = [_seen(_mixed(self.hair[:, i], side), fit, len(labels)) for i in range(len(LENGTHS))]
-        here = signed_distance(labels == _HAIR)
-        near = [np.abs(_near(here) - _near(field)).mean() for field in fields]
-        now = int(np.argmin(near))
-        if now == wanted:
+        fields = [_sampled(_mixed(self.hair[:, i], side), fit, len(labels)) for i in range(len(LENGTHS))]
+        current = signed_distance(labels == _HAIR)
+        near = [np.abs(_near(current) - _near(field)).mean() for field in fields]
+        current_index = int(np.argmin(near))
+        if current_index == target_index:
             return labels
-        typical = fields[wanted]
-        there = here + (typical - fields[now])
+        typical = fields[target_index]
+        target = current + (typical - fields[current_index])
         # The difference alone would leave a mop of a mane, and holes in what was thin: the typical outline is a bound.
-        there = np.maximum(there, typical) if wanted > now else np.minimum(there, typical + _ROOM)
-        hair = here + strength * (there - here) > 0
-        over = np.isin(labels, _UNDER_HAIR) | (np.isin(labels, (2, 6, 7)) & (typical > _SURE))
+        target = (
+            np.maximum(target, typical) if target_index > current_index else np.minimum(target, typical + _MAX_OVERHANG)
+        )
+        hair = current + strength * (target - current) > 0
+        over = np.isin(labels, _UNDER_HAIR) | (np.isin(labels, (2, 6, 7)) & (typical > _MIN_DEPTH))
         out = np.where(hair & over, np.uint8(_HAIR), labels)
-        gone = (labels == _HAIR) & ~hair
-        return _uncovered(out, gone, _seen(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
+        removed = (labels == _HAIR) & ~hair
+        return _fill_uncovered(out, removed, _sampled(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
 
-    def _curled(self, labels: U8, wanted: int, side: float, strength: float) -> U8:
+    def _with_curl(self, labels: U8, target_index: int, side: float, strength: float) -> U8:
         """Hair of the same length that stands out as curly hair does, or lies as straight hair does."""
         fit = _fit(eyes_of(labels), _mixed(self.eyes, side))
-        here = signed_distance(labels == _HAIR)
-        fields = [_seen(_mixed(self.hair[:, i], side), fit, len(labels)) for i in range(1, len(LENGTHS))]
-        length = int(np.argmin([np.abs(_near(here) - _near(field)).mean() for field in fields]))
+        current = signed_distance(labels == _HAIR)
+        fields = [_sampled(_mixed(self.hair[:, i], side), fit, len(labels)) for i in range(1, len(LENGTHS))]
+        length = int(np.argmin([np.abs(_near(current) - _near(field)).mean() for field in fields]))
         both = self.curls[:, :, length]
-        if not (labels == _HAIR).any() or bool((both.amax((2, 3)) <= -REACH).any()):  # no hair, or none was seen
+        fitted = bool((both.amax((2, 3)) > -REACH).all())  # were there such heads to fit outlines on?
+        if not fitted or not (labels == _HAIR).any():
             return labels
-        other, typical = (_seen(_mixed(both[:, i], side), fit, len(labels)) for i in (1 - wanted, wanted))
-        there = here + (typical - other)
-        # Curls only stand out, straight hair only lies closer, and neither goes past what is typical of it.
-        curly = CURLS[wanted] == "curly"
-        there = (
-            np.maximum(here, np.minimum(there, typical + _ROOM))
-            if curly
-            else np.minimum(here, np.maximum(there, typical - _ROOM))
+        other, typical = (
+            _sampled(_mixed(both[:, i], side), fit, len(labels)) for i in (1 - target_index, target_index)
         )
-        hair = here + strength * (there - here) > 0
+        target = current + (typical - other)
+        # Curls only stand out, straight hair only lies closer, and neither goes past what is typical of it.
+        curly = CURLS[target_index] == "curly"
+        target = (
+            np.maximum(current, np.minimum(target, typical + _MAX_OVERHANG))
+            if curly
+            else np.minimum(current, np.maximum(target, typical - _MAX_OVERHANG))
+        )
+        hair = current + strength * (target - current) > 0
         out = np.where(hair & np.isin(labels, _UNDER_HAIR), np.uint8(_HAIR), labels)
-        gone = (labels == _HAIR) & ~hair
-        if (out == labels).all() and not gone.any():
+        removed = (labels == _HAIR) & ~hair
+        if (out == labels).all() and not removed.any():
             return labels
-        return _uncovered(out, gone, _seen(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
+        return _fill_uncovered(out, removed, _sampled(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
 
-    def _dressed(self, labels: U8, group: str, value: str, side: float) -> U8:
+    def _with_accessory(self, labels: U8, group: str, value: str, side: float) -> U8:
         """A hat or glasses put on, off, or changed."""
-        mine = _HAT if group == "hat" else _GLASSES
-        bare = self._undressed(labels, mine, side)
+        label = _HAT if group == "hat" else _GLASSES
+        bare = self._without_accessory(labels, label, side)
         if (group, value) not in WORN:
             return bare
-        if mine == _HAT and float((labels == _HAT).mean()) > _SPECK:
+        if label == _HAT and float((labels == _HAT).mean()) > _MIN_HAT_SHARE:
             return labels  # there is one
-        i, sight = WORN.index((group, value)), round(side)
-        fit = _fit(eyes_of(bare), self.worn_eyes[sight, i].numpy())
-        there = _seen(self.worn[sight, i].numpy(), fit, len(labels)) > 0
-        out = np.where(there & np.isin(bare, _UNDER_HAT if mine == _HAT else _UNDER_GLASSES), np.uint8(mine), bare)
-        if mine == _HAT:  # no hair rises out of it
-            below = np.cumsum(there[::-1], 0)[::-1] > 0
-            out = np.where(below & ~there & (out == _HAIR) & (np.cumsum(there, 0) == 0), np.uint8(0), out)
+        i, view = WORN.index((group, value)), round(side)
+        fit = _fit(eyes_of(bare), self.worn_eyes[view, i].numpy())
+        target = _sampled(self.worn[view, i].numpy(), fit, len(labels)) > 0
+        out = np.where(target & np.isin(bare, _UNDER_HAT if label == _HAT else _UNDER_GLASSES), np.uint8(label), bare)
+        if label == _HAT:  # no hair rises out of it
+            below = np.cumsum(target[::-1], 0)[::-1] > 0
+            out = np.where(below & ~target & (out == _HAIR) & (np.cumsum(target, 0) == 0), np.uint8(0), out)
         return out
 
-    def _undressed(self, labels: U8, mine: int, side: float) -> U8:
-        gone = labels == mine
-        if not gone.any():
+    def _without_accessory(self, labels: U8, label: int, side: float) -> U8:
+        removed = labels == label
+        if not removed.any():
             return labels
-        if mine == _GLASSES:
-            return _uncovered(labels, gone, gone, _UNDER_GLASSES)
+        if label == _GLASSES:
+            return _fill_uncovered(labels, removed, removed, _UNDER_GLASSES)
         fit = _fit(eyes_of(labels), _mixed(self.eyes, side))
-        hair = _seen(_mixed(self.hair[:, LENGTHS.index("short")], side), fit, len(labels)) > 0
-        under = gone & hair & (labels == _HAIR).any()
+        hair = _sampled(_mixed(self.hair[:, LENGTHS.index("short")], side), fit, len(labels)) > 0
+        under = removed & hair & (labels == _HAIR).any()
         out = np.where(under, np.uint8(_HAIR), labels)
-        return _uncovered(out, gone & ~under, _seen(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
+        return _fill_uncovered(out, removed & ~under, _sampled(_mixed(self.head, side), fit, len(labels)) > 0, _BODY)
 
 
 def signed_distance(mask: Mask) -> F32:
@@ -182,56 +187,56 @@ def signed_distance(mask: Mask) -> F32:
 
 def eyes_of(labels: U8) -> F32 | None:
     """Middles of the person's right and left eye in a map, [2, 2] x and y in sides of the picture; None unless both."""
-    found = []
+    result = []
     for label in (_RIGHT_EYE, _LEFT_EYE):
         rows, columns = np.nonzero(labels == label)
         if not len(rows):
             return None
-        found.append(((columns.mean() + 0.5) / len(labels), (rows.mean() + 0.5) / len(labels)))
-    return np.array(found, np.float32)
+        result.append(((columns.mean() + 0.5) / len(labels), (rows.mean() + 0.5) / len(labels)))
+    return np.array(result, np.float32)
 
 
 def _near(field: F32) -> F32:
-    return np.clip(field, -_COMPARED, _COMPARED)
+    return np.clip(field, -_COMPARED_BAND, _COMPARED_BAND)
 
 
 def _mixed(fields: Tensor, side: float) -> F32:
-    """Between the sight from the front (0) and that from the side (1)."""
+    """Between the view from the front (0) and that from the side (1)."""
     mixed: F32 = torch.lerp(fields[0].float(), fields[1].float(), side).numpy()
     return mixed
 
 
-def _fit(here: F32 | None, there: F32) -> F32:
-    """[2, 3] from places in a map to places in a field: what brings eye upon eye; the identity where none are seen."""
-    apart_here, apart_there = (None if e is None else e[1] - e[0] for e in (here, there))
-    if here is None or apart_here is None or apart_there is None or not np.any(apart_here) or not np.any(apart_there):
+def _fit(map_eyes: F32 | None, field_eyes: F32) -> F32:
+    """[2, 3] from places in a map to places in a field: what brings eye upon eye; the identity where one is missing."""
+    map_gap, field_gap = (None if e is None else e[1] - e[0] for e in (map_eyes, field_eyes))
+    if map_eyes is None or map_gap is None or field_gap is None or not np.any(map_gap) or not np.any(field_gap):
         return np.eye(2, 3, dtype=np.float32)
-    turn = complex(*apart_there) / complex(*apart_here)
+    turn = complex(*field_gap) / complex(*map_gap)
     scale = min(max(abs(turn), 0.5), 2.0)
     a, b = scale * math.cos(math.atan2(turn.imag, turn.real)), scale * math.sin(math.atan2(turn.imag, turn.real))
     matrix = np.array([[a, -b], [b, a]], np.float32)
-    shift = there.mean(0) - matrix @ here.mean(0)
-    found: F32 = np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
-    return found
+    shift = field_eyes.mean(0) - matrix @ map_eyes.mean(0)
+    result: F32 = np.concatenate([matrix, shift[:, None]], 1).astype(np.float32)
+    return result
 
 
-def _seen(field: F32, fit: F32, size: int) -> F32:
-    """A field [S, S] as a map of ``size`` pixels sees it, distances in sides of the map."""
+def _sampled(field: F32, fit: F32, size: int) -> F32:
+    """A field [S, S] sampled at the pixels of a map of ``size`` a side, distances in sides of the map."""
     from scipy import ndimage
 
     places = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(places, places)
     columns, rows = (len(field) * (fit[i, 0] * x + fit[i, 1] * y + fit[i, 2]) - 0.5 for i in range(2))
-    seen = ndimage.map_coordinates(field, [rows, columns], order=1, mode="nearest")
-    return np.asarray(seen / max(float(np.hypot(fit[0, 0], fit[1, 0])), 1e-6), np.float32)
+    sampled = ndimage.map_coordinates(field, [rows, columns], order=1, mode="nearest")
+    return np.asarray(sampled / max(float(np.hypot(fit[0, 0], fit[1, 0])), 1e-6), np.float32)
 
 
-def _uncovered(labels: U8, gone: Mask, inside: Mask, behind: tuple[int, ...]) -> U8:
-    """Where something is ``gone``: the nearest label of what may be ``behind`` it if ``inside``, else background."""
+def _fill_uncovered(labels: U8, removed: Mask, inside: Mask, behind: tuple[int, ...]) -> U8:
+    """Where something is ``removed``: the nearest label of what may be ``behind`` it if ``inside``, else background."""
     from scipy import ndimage
 
-    known = np.isin(labels, behind) & ~gone
-    if not known.any():
-        return np.where(gone, np.uint8(_FACE), labels)
-    rows, columns = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return np.where(gone, np.where(inside, labels[rows, columns], np.uint8(0)), labels)
+    behind_mask = np.isin(labels, behind) & ~removed
+    if not behind_mask.any():
+        return np.where(removed, np.uint8(_FACE), labels)
+    rows, columns = ndimage.distance_transform_edt(~behind_mask, return_distances=False, return_indices=True)
+    return np.where(removed, np.where(inside, labels[rows, columns], np.uint8(0)), labels)

@@ -1,13 +1,13 @@
-"""Editing: a painted map says where everything is, a look says how it appears (paper, section 3.4).
+"""Editing: a painted map says where everything is, a style says how it appears (paper, section 3.4).
 
     labels --one-hot--> ViT-Geom --+--> MLP --> ImageTokens --TemplateDecoder--> Gaussians
-    look (one CLIP vector) --------'  on every patch
+    style (one CLIP vector) --------'  on every patch
 
 Only the encoder is new; the decoder is the reconstruction's. Models whose decoder also wants pixels, camera and head
-code (`mini`) paint a portrait from map and look, and let the reconstruction encoder look at that: the decoder then gets
-what it was trained on, and stays as it is. Geometry follows from the map alone there, whatever the look.
+code (`mini`) paint a portrait from map and style, and give that to the reconstruction encoder: the decoder then gets
+what it was trained on, and stays as it is. Geometry follows from the map alone there.
 
-Legend: B batch, H side of a map, I side of what ViT-Geom sees, G patches a side, P foreground patches, D look.
+Legend: B batch, H side of a map, I side of ViT-Geom's input, G patches a side, P foreground patches, D style.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.edit.painter import Painter, PainterConfig, resized
+from headlift.model.edit.painter import Painter, PainterConfig
 from headlift.model.edit.style import StyleConfig
-from headlift.model.layers import Mlp
+from headlift.model.layers import Mlp, resized
 from headlift.model.mini.encoder import HeadNetFeatures
 from headlift.model.mini.headnet import NUM_CLASSES
 from headlift.model.mini.model import MiniHead
@@ -36,7 +36,7 @@ from headlift.model.types import Cameras, Gaussians, ImageTokens
 
 CLIP_DIMS: Mapping[str, int] = {"ViT-L-14": 768, "ViT-B-32": 512}  # open_clip's names -> width of the embedding
 _OUTLINE_STEPS = 24  # an outline that was painted is meant
-_PARSED = 128  # side of the parsing that the decoder reads, pixels
+_PARSING_SIDE = 128  # side of the parsing that the decoder reads, pixels
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class EditConfig:
     geometry: VitConfig = field(default_factory=VitConfig)
     clip: str | None = "ViT-L-14"  # open_clip's name; None: the small CLIP of our own
     style: StyleConfig | None = None  # that one
-    painter: PainterConfig | None = None  # for models that look at pixels; None is the paper
+    painter: PainterConfig | None = None  # for models that read pixels; None is the paper
     map_size: int = 256  # side of maps that people paint, pixels
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class EditConfig:
 
     @property
     def style_dim(self) -> int:
-        """Width of a look."""
+        """Width of a style."""
         return self.style.dim if self.style is not None else CLIP_DIMS[self.clip or ""]
 
     def to_json(self) -> str:
@@ -84,7 +84,7 @@ class EditConfig:
 
 
 class EditEncoder(nn.Module):
-    """ViT-Geom over the map, the look on every patch, an MLP (paper, figure 4)."""
+    """ViT-Geom over the map, the style on every patch, an MLP (paper, figure 4)."""
 
     def __init__(self, config: EditConfig) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class EditEncoder(nn.Module):
         self.painter = (
             Painter(config.painter, geometry.fusion_dim, config.style_dim) if config.painter is not None else None
         )
-        self.neutral: Tensor  # the mean look, which geometry is read with
+        self.neutral: Tensor  # the mean style, which geometry is read with
         self.register_buffer("neutral", F.normalize(torch.ones(config.style_dim), dim=-1))
 
     def forward(
@@ -118,7 +118,7 @@ class EditEncoder(nn.Module):
         return ImageTokens(tokens, mask, patch_centers(index, geometry.grid))
 
     def paint(self, labels: Tensor, style: Tensor, size: int | None = None) -> Tensor:
-        """A portrait of the map [B, H, H] with the look [B, D]: [B, 4, size, size] RGB times alpha, and alpha.
+        """A portrait of the map [B, H, H] with the style [B, D]: [B, 4, size, size] RGB times alpha, and alpha.
 
         Raises:
             InvalidInputError: As ``forward``, or the model does not paint.
@@ -139,15 +139,15 @@ class EditEncoder(nn.Module):
 
     def _features(self, maps: Tensor, style: Tensor) -> Tensor:
         """Fused tokens of every patch, [B, G * G, fusion_dim]."""
-        seen = self.vit(resized(maps, self.config.geometry.image_size))
-        looks = style[:, None].expand(-1, seen.shape[1], -1).to(seen.dtype)
-        out: Tensor = self.fuse(torch.cat([seen, looks], -1))
+        tokens = self.vit(resized(maps, self.config.geometry.image_size))
+        styles = style[:, None].expand(-1, tokens.shape[1], -1).to(tokens.dtype)
+        out: Tensor = self.fuse(torch.cat([tokens, styles], -1))
         return out
 
 
 @dataclass(frozen=True)
 class MapShape:
-    """What maps say of shape."""
+    """The shape that maps give."""
 
     code: Tensor  # [B, Kg] the geometry half of the head code
     deformation: Tensor  # [B, 2, G, G]
@@ -170,7 +170,7 @@ class EditModel(nn.Module):
         needs_pixels = isinstance(reconstruction, MiniHead)
         if needs_pixels != (config.painter is not None):
             raise InvalidInputError(
-                f"The model {reconstruction.config.name!r} {'looks' if needs_pixels else 'does not look'} at pixels, "
+                f"The model {reconstruction.config.name!r} {'reads' if needs_pixels else 'does not read'} pixels, "
                 f"and the editing model {config.name!r} {'paints' if config.painter else 'does not paint'} them.",
                 field="painter",
             )
@@ -185,7 +185,7 @@ class EditModel(nn.Module):
         self.reconstruction = reconstruction
 
     def forward(self, labels: Tensor, style: Tensor, camera: Cameras) -> list[Gaussians]:
-        """Heads of maps [B, H, H] with looks [B, D], the maps seen by cameras (C = B)."""
+        """Heads of maps [B, H, H] with styles [B, D], the maps from cameras (C = B)."""
         return self.decode(self.encode(labels, style, camera))
 
     def encode(self, labels: Tensor, style: Tensor, camera: Cameras, geometry: MapShape | None = None) -> ImageTokens:
@@ -194,7 +194,7 @@ class EditModel(nn.Module):
         Args:
             labels: [B, H, H] 0..18.
             style: [B, D] unit.
-            camera: That the maps are seen by, C = B; the paper's form has no use for it.
+            camera: Of the maps, C = B; the paper's form has no use for it.
             geometry: What ``geometry`` answered for these maps, where it is known already.
         """
         if self.encoder.painter is None:
@@ -208,9 +208,10 @@ class EditModel(nn.Module):
         return replace(tokens, observation=replace(tokens.observation, code=code, deformation=shape.deformation))
 
     def geometry(self, labels: Tensor, camera: Cameras) -> MapShape | None:
-        """The shape that maps say; None for the paper's models, which read it from tokens.
+        """The shape that maps give; None for the paper's models, which read it from tokens.
 
-        It is read from the map painted with the mean look, so that no look moves it: landmarks first, then the outline.
+        It is read from the map painted with the mean style, so that no style moves it: landmarks first, then the
+        outline.
         """
         model = self.reconstruction
         if not isinstance(model, MiniHead):
@@ -232,7 +233,7 @@ class EditModel(nn.Module):
         rgba = self.encoder.paint(labels, style, size)
         tokens, features = model.observe(rgba[:, :3], rgba[:, 3:], camera.resized(size, size))
         assert tokens.observation is not None
-        parsing = group_probabilities(resized(one_hot(labels), min(_PARSED, labels.shape[-1])))
+        parsing = group_probabilities(resized(one_hot(labels), min(_PARSING_SIDE, labels.shape[-1])))
         return replace(tokens, observation=replace(tokens.observation, parsing=parsing)), features
 
 
@@ -252,7 +253,7 @@ def one_hot(labels: Tensor) -> Tensor:
 
 def _check_style(style: Tensor, batch: int, dim: int) -> None:
     if tuple(style.shape) != (batch, dim):
-        raise InvalidInputError(f"Looks are {tuple(style.shape)}; {(batch, dim)} is needed.", field="style")
+        raise InvalidInputError(f"Styles are {tuple(style.shape)}; {(batch, dim)} is needed.", field="style")
 
 
 def named_edit_config(name: str) -> EditConfig:

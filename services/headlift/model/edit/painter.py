@@ -1,10 +1,10 @@
-"""From a map and a look to a portrait that could have had them (ours): what small editing models show their encoder.
+"""From a map and a style to a portrait that could have had them (ours): what small editing models give their encoder.
 
-Each class has a colour that follows from the look alone; a small U-Net over the map, modulated by the look (FiLM, Perez
-et al., AAAI 2018) and fed with ViT-Geom's tokens, adds light, strands and detail. Outlines are the map's own, at any
-size.
+Each class has a colour that follows from the style alone; a small U-Net over the map, modulated by the style (FiLM,
+Perez et al., AAAI 2018) and fed with ViT-Geom's tokens, adds light, strands and detail. Outlines are the map's own, at
+any size.
 
-Legend: B batch, S side of the painting, G tokens a side, D width of the look.
+Legend: B batch, S side of the painting, G tokens a side, D width of the style.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.layers import Mlp, zero_init
+from headlift.model.layers import Mlp, resized, zero_init
 from headlift.model.mini.headnet import NUM_CLASSES
 
 _FACE, _SKIN = 2, [1, 4, 5, 10]  # neck, ears and nose have the face's colour, or nearly
@@ -38,7 +38,7 @@ class PainterConfig:
 
 
 class Modulated(nn.Module):
-    """A 3x3 convolution whose channels the look scales and shifts."""
+    """A 3x3 convolution whose channels the style scales and shifts."""
 
     def __init__(self, channels: int, width: int, style_dim: int) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class Modulated(nn.Module):
         zero_init(self.film)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """[B, c, h, w] and looks [B, D] -> [B, width, h, w]."""
+        """[B, c, h, w] and styles [B, D] -> [B, width, h, w]."""
         scale, shift = self.film(style)[..., None, None].chunk(2, 1)
         out: Tensor = F.gelu(self.norm(self.conv(x)) * (1 + scale) + shift)
         return out
 
 
 class Painter(nn.Module):
-    """Map, look and tokens to colours."""
+    """Map, style and tokens to colours."""
 
     def __init__(self, config: PainterConfig, token_dim: int, style_dim: int) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class Painter(nn.Module):
         zero_init(self.out)
 
     def palette(self, style: Tensor) -> Tensor:
-        """The colour of each class that looks [B, D] ask for, logits [B, 19, 3].
+        """The colour of each class that styles [B, D] ask for, logits [B, 19, 3].
 
-        Neck, ears and nose go with the face: looks that no picture ever had must not give it a red nose.
+        Neck, ears and nose go with the face: styles that no picture ever had must not give it a red nose.
         """
         colors = self.class_colors(style).unflatten(-1, (NUM_CLASSES, 3)).float()
         skin = colors[:, _FACE, None] + _SKIN_RANGE * torch.tanh(colors[:, _SKIN])
@@ -90,8 +90,8 @@ class Painter(nn.Module):
 
         Args:
             maps: [B, 19, h, h] soft one-hot, at least ``size`` a side.
-            style: [B, D] unit looks.
-            tokens: [B, token_dim, G, G] of the same map and look.
+            style: [B, D] unit styles.
+            tokens: [B, token_dim, G, G] of the same map and style.
             size: Of the answer, pixels; None is the painter's own side.
         """
         side = self.config.side
@@ -106,13 +106,6 @@ class Painter(nn.Module):
         detail = _sized(F.pixel_shuffle(self.out(y), 2), size)
         flat = torch.einsum("bchw,bcd->bdhw", resized(maps, size), self.palette(style))
         return (flat + detail).float().sigmoid()
-
-
-def resized(maps: Tensor, side: int) -> Tensor:
-    """Soft maps averaged, or interpolated, to ``side`` pixels."""
-    if maps.shape[-1] == side:
-        return maps
-    return F.interpolate(maps, (side, side), mode="area" if maps.shape[-1] > side else "bilinear")
 
 
 def _sized(x: Tensor, side: int) -> Tensor:

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headlift.errors import InvalidInputError
-from headlift.model.layers import Mlp, SelfAttentionBlock
+from headlift.model.layers import Mlp, SelfAttentionBlock, resized
 from headlift.model.mini.config import HeadNetConfig
 from headlift.model.mini.headnet import NUM_CLASSES, HeadNet
 from headlift.model.mini.parsing_groups import ParsingGroup, group_probabilities
 
-_SIDE = 128  # pixels that HeadNet looks at: enough for colours and shapes
+_SIDE = 128  # pixels a side of what HeadNet gets: enough for colours and shapes
 _LEAST = 1e-3  # share of the picture below which a class hardly has a colour
 _WORD = re.compile(r"[a-z]+(?:[-'][a-z]+)*|[0-9]+")
 _AGE_STEP = 5
@@ -66,7 +66,7 @@ class Vocabulary:
     Attributes:
         words: In the order of their numbers; number 0 is no word, so that the first word has number 1.
         synonyms: Other words, and what each is read as (one or several known words).
-        silent: Words that carry no look and are passed over ("make", "please").
+        silent: Words that carry no style and are passed over ("make", "please").
         traits: What heads differ in: a group, a value of it, and phrases that name it; values exclude each other.
     """
 
@@ -88,10 +88,10 @@ class Vocabulary:
 
     def named(self, text: str) -> dict[str, int]:
         """Which traits a text names: group -> row in ``traits``; the longest phrase of each group counts."""
-        said = self._plain(text)
+        words_read = self._plain(text)
         best: dict[str, tuple[int, int]] = {}
         for row, (group, _, _) in enumerate(self.traits):
-            length = max((len(p) for p in self._phrases[row] if _follows(said, p, self._borders)), default=0)
+            length = max((len(p) for p in self._phrases[row] if _follows(words_read, p, self._borders)), default=0)
             if length > best.get(group, (0, 0))[0]:
                 best[group] = length, row
         return {group: row for group, (_, row) in best.items()}
@@ -123,17 +123,19 @@ class Vocabulary:
         """Numbers of every word that may be written."""
         numbers = {word: i for i, word in enumerate(self.words, 1)}
         read: dict[str, list[int]] = {word: [] for word in self.silent}
-        read |= {word: [numbers[part] for part in said.split() if part in numbers] for word, said in self.synonyms}
+        read |= {
+            word: [numbers[part] for part in meaning.split() if part in numbers] for word, meaning in self.synonyms
+        }
         return read | {word: [number] for word, number in numbers.items()}
 
 
-def _follows(said: list[str], phrase: list[str], borders: frozenset[str]) -> bool:
-    """Whether the words of a phrase are said in order within one noun phrase: "long red hair" says "long hair"."""
-    for start, word in enumerate(said):
+def _follows(words_read: list[str], phrase: list[str], borders: frozenset[str]) -> bool:
+    """Whether the words of a phrase follow in order within one noun phrase: "long red hair" names "long hair"."""
+    for start, word in enumerate(words_read):
         if not phrase or word != phrase[0]:
             continue
         left = phrase[1:]
-        for later in said[start + 1 :]:
+        for later in words_read[start + 1 :]:
             if not left:
                 break
             if later == left[0]:
@@ -147,15 +149,15 @@ def _follows(said: list[str], phrase: list[str], borders: frozenset[str]) -> boo
 
 def _spelled(text: str, known: Container[str]) -> list[str]:
     """Words of a text; hyphened ones apart where only their parts are known, ages in steps of five years."""
-    found: list[str] = []
+    words: list[str] = []
     for word in _WORD.findall(text.lower().replace("’", "'")):
         if word.isdigit():
-            found.append(str(_AGE_STEP * round(int(word[:4]) / _AGE_STEP)))
+            words.append(str(_AGE_STEP * round(int(word[:4]) / _AGE_STEP)))
         elif word in known or not re.search("[-']", word):
-            found.append(word)
+            words.append(word)
         else:
-            found += re.split("[-']", word)
-    return found
+            words += re.split("[-']", word)
+    return words
 
 
 class StyleModel(nn.Module):
@@ -178,7 +180,7 @@ class StyleModel(nn.Module):
         self.norm = nn.LayerNorm(config.word_dim)
         self.out = nn.Linear(config.word_dim, config.dim)
         self.logit_scale = nn.Parameter(torch.tensor(2.66))  # log(1 / 0.07), as CLIP starts
-        self.look: Tensor  # [D] the mean picture's embedding, not normalised
+        self.look: Tensor  # [D] the mean style embedding, not normalised; files call it so
         self.traits: Tensor  # [K, D] where pictures with each trait lie from there, other traits being equal
         self.register_buffer("look", torch.zeros(config.dim))
         self.register_buffer("traits", torch.zeros(len(vocabulary.traits), config.dim))
@@ -207,7 +209,7 @@ class StyleModel(nn.Module):
         return self.embed_words(self.numbers(texts).to(self.places.device))
 
     def embed_change(self, text: str, about: Tensor) -> Tensor:
-        """The look ``about`` [D] with what a text names in place of what was there: [D] unit.
+        """The style ``about`` [D] with what a text names in place of what was there: [D] unit.
 
         What the text does not name stays: "red hair" changes no skin. A text that names no trait is taken as a whole.
 
@@ -257,7 +259,7 @@ def feature_width(config: HeadNetConfig) -> int:
 
 @torch.no_grad()
 def picture_features(net: HeadNet, rgba: Tensor) -> Tensor:
-    """What HeadNet finds in matted portraits, class by class: [B, F].
+    """Statistics of matted portraits, class by class, by HeadNet: [B, F].
 
     Mean colour, spread of colour and share of each class; the class token of two blocks; mean tokens of each group of
     classes. Colours by class make "red hair" and "a blue shirt" plain to a linear layer.
@@ -266,10 +268,10 @@ def picture_features(net: HeadNet, rgba: Tensor) -> Tensor:
         net: Frozen, trained.
         rgba: [B, 4, S, S] RGB multiplied by alpha, and alpha, 0..1.
     """
-    seen = F.interpolate(rgba, (_SIDE, _SIDE), mode="area" if rgba.shape[-1] >= _SIDE else "bilinear")
-    said, layers = net.read(seen[:, :3])
-    shares = said.parsing.float().softmax(1)
-    small = F.interpolate(seen, shares.shape[-2:], mode="area")
+    portrait = resized(rgba, _SIDE)
+    output, layers = net.read(portrait[:, :3])
+    shares = output.parsing.float().softmax(1)
+    small = F.interpolate(portrait, shares.shape[-2:], mode="area")
     shares = shares * small[:, 3:]
     straight = small[:, :3] / small[:, 3:].clamp_min(0.05)
     area = shares.mean((2, 3))  # [B, 19]
@@ -281,6 +283,6 @@ def picture_features(net: HeadNet, rgba: Tensor) -> Tensor:
     side = int(tokens.shape[1] ** 0.5)
     groups = F.adaptive_avg_pool2d(group_probabilities(shares), side).flatten(2)  # [B, 6, G * G]
     means = groups @ tokens / (groups.sum(2, keepdim=True) + _LEAST)
-    told = [color, spread, area[..., None].sqrt(), means]
+    statistics = [color, spread, area[..., None].sqrt(), means]
     whole = [layers[len(layers) // 2][:, 0].float(), layers[-1][:, 0].float()]
-    return torch.cat([part.flatten(1) for part in told] + whole, -1)
+    return torch.cat([part.flatten(1) for part in statistics] + whole, -1)

@@ -16,8 +16,8 @@ def picture_error(
     views: RenderedViews,
     image: Tensor,
     alpha: Tensor,
-    known: Tensor,
-    believed: Tensor,
+    source_mask: Tensor,
+    color_weight: Tensor,
     background: Tensor,
     weights: tuple[float, ...],
     alpha_weight: float,
@@ -30,14 +30,14 @@ def picture_error(
         views: One rendered view.
         image: [3,H,W] premultiplied target.
         alpha: [1,H,W] target.
-        known: [1,H,W] 1 where the target counts, 0 past the photograph's border.
-        believed: [1,H,W] 0..1, how far its colours count.
+        source_mask: [1,H,W] 1 where the target counts, 0 past the photograph's border.
+        color_weight: [1,H,W] 0..1, how far its colours count.
         background: [3] colour in 0..1.
         weights: Of the error at full, half, quarter size and so on.
         alpha_weight: Of the error of alpha.
     """
-    alpha_error = (views.alpha - alpha) * known
-    error = ((views.rgb - image) * known - alpha_error * background[:, None, None]) * believed
+    alpha_error = (views.alpha - alpha) * source_mask
+    error = ((views.rgb - image) * source_mask - alpha_error * background[:, None, None]) * color_weight
     total = alpha_weight * alpha_error.abs().mean()
     for level, weight in enumerate(weights):
         if level:

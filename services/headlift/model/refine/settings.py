@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from headlift.errors import InvalidInputError
+from headlift.limits import SIDE_MAX, SIDE_MIN
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RefineSettings:
 
     scale_weights: tuple[float, ...] = (1.0, 0.7, 0.5)  # of the L1 error at full, half, quarter size ...
     alpha_weight: float = 0.8
-    distrusted_weight: float = 0.1  # of the colours' error where what is seen may not be recoloured; at most 1
+    distrusted_weight: float = 0.1  # of the colours' error where what is visible may not be recoloured; at most 1
     smooth_means: float = 20.0  # of squared differences to the neighbours' mean, offsets in cm
     smooth_colors: float = 2.0
     smooth_scales: float = 0.1
@@ -59,8 +60,8 @@ class RefineSettings:
             if any(not math.isfinite(x) or x < 0 for x in numbers):
                 raise InvalidInputError(f"{field.name} is {value}; it must be a finite number >= 0.", field=field.name)
         limits = {
-            "steps": (0, 10_000), "size": (16, 2048), "final_size": (16, 2048), "final_share": (0, 1),
-            "distrusted_weight": (0, 1), "max_growth": (1, 100), "max_scale_ratio": (0.1, 1000),
+            "steps": (0, 10_000), "size": (SIDE_MIN, SIDE_MAX), "final_size": (SIDE_MIN, SIDE_MAX),
+            "final_share": (0, 1), "distrusted_weight": (0, 1), "max_growth": (1, 100), "max_scale_ratio": (0.1, 1000),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

@@ -59,8 +59,8 @@ class RefineResult:
     steps: int
 
 
-def _seen(gaussians: Gaussians, camera: Cameras) -> Tensor:
-    """How well the camera sees each Gaussian [N], 0..1: its share of the picture against a typical visible one's."""
+def _visibility(gaussians: Gaussians, camera: Cameras) -> Tensor:
+    """Visibility of each Gaussian [N], 0..1: its share of the rendered view against a typical visible one's."""
     colors = gaussians.colors.clone().requires_grad_()
     views = rasterize(replace(gaussians, colors=colors), camera)
     (weight,) = torch.autograd.grad(views.rgb[:, 0].sum(), colors)
@@ -90,8 +90,8 @@ def _torch_on_one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _believed(gaussians: Gaussians, trust: Tensor, camera: Cameras, least: float) -> Tensor:
-    """How far a picture's colours count where it shows Gaussians with this trust [N]: [1, H, W] in least..1.
+def _color_weights(gaussians: Gaussians, trust: Tensor, camera: Cameras, least: float) -> Tensor:
+    """Weight of the picture's colours where it shows Gaussians with this trust [N]: [1, H, W] in least..1.
 
     Neighbours that may be recoloured would overshoot to make up for those that may not.
     """
@@ -105,12 +105,12 @@ class _Target:
     def __init__(self, portrait: Portrait, size: int) -> None:
         self.size = min(size, portrait.size)
         # Only pixels wholly inside the photograph count: what its border cuts off is not background.
-        self.image, self.alpha, known = (
+        self.image, self.alpha, source_mask = (
             F.interpolate(t[None], size=(self.size, self.size), mode="area")[0]
             for t in (portrait.image, portrait.alpha, portrait.source_mask())
         )
-        self.known = (known > 0.999).to(known)
-        self.believed = torch.ones_like(self.known)
+        self.source_mask = (source_mask > 0.999).to(source_mask)
+        self.color_weight = torch.ones_like(self.source_mask)
 
 
 class Refine:
@@ -167,8 +167,8 @@ class Refine:
             ).to(device)
             topology = Neighborhood(topology.neighbors.to(device), topology.mirror.to(device))
             change = Change(start, own_camera, topology.neighbors, self.settings)
-            may_recolor = None if trust is None else trust.detach().clone().to(start.means)
-            losses = self._optimise(change, start, own_portrait, own_camera, topology, may_recolor, progress)
+            color_trust = None if trust is None else trust.detach().clone().to(start.means)
+            losses = self._optimise(change, start, own_portrait, own_camera, topology, color_trust, progress)
             return RefineResult(change.gaussians().detach(), change.camera().detach(), losses, steps)
 
     def _optimise(
@@ -184,12 +184,13 @@ class Refine:
         s = self.settings
         targets = _Target(portrait, s.size), _Target(portrait, s.final_size)
         first_final = s.steps - round(s.final_share * s.steps)
-        seen = _seen(start, camera.resized(targets[0].size, targets[0].size))
+        visibility = _visibility(start, camera.resized(targets[0].size, targets[0].size))
         if trust is not None:
-            seen = seen * trust
+            visibility = visibility * trust
             for target in targets:
-                target.believed = _believed(start, trust, camera.resized(target.size, target.size), s.distrusted_weight)
-        hidden = (1 - seen) * seen[topology.mirror]
+                view = camera.resized(target.size, target.size)
+                target.color_weight = _color_weights(start, trust, view, s.distrusted_weight)
+        hidden = (1 - visibility) * visibility[topology.mirror]
         roughness = Roughness(topology.neighbors)
         generator = torch.Generator().manual_seed(s.seed)
         adam = Adam(*change.parameters(), floor=s.gradient_floor)
@@ -200,7 +201,7 @@ class Refine:
             views = rasterize(change.gaussians(), change.camera().resized(target.size, target.size))
             background = torch.rand(3, generator=generator).to(target.image)
             error = picture_error(
-                views, target.image, target.alpha, target.known, target.believed, background, s.scale_weights,
+                views, target.image, target.alpha, target.source_mask, target.color_weight, background, s.scale_weights,
                 s.alpha_weight,
             )  # fmt: skip
             error.backward()  # type: ignore[no-untyped-call]

@@ -74,10 +74,7 @@ def find_library() -> Path | None:
 def _user_folders() -> Iterator[Path]:
     """Where a library may lie that the user built by using it, the best place first; nobody else can write there."""
     with contextlib.suppress(RuntimeError):  # no home folder
-        cache = os.environ.get("XDG_CACHE_HOME", "")
-        # Relative paths are to be ignored, by the XDG Base Directory Specification.
-        root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-        yield root / "headlift" / "native"
+        yield Path.home() / ".cache" / "headlift" / "native"
     # The folder of temporary files is everybody's: what somebody else put there in our name must not be loaded.
     shared = Path(tempfile.gettempdir()) / f"headlift-native-{os.getuid()}"
     with contextlib.suppress(OSError):
@@ -142,7 +139,7 @@ def ensure_native() -> Path:
                 return _build_once(folder)
     raise BackendUnavailableError(
         "The native rasteriser cannot be built, because neither the user's cache folder nor the folder of temporary "
-        "files can be written. Name one in XDG_CACHE_HOME."
+        "files can be written. Name one that can in TMPDIR."
     )
 
 

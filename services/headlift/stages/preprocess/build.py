@@ -12,7 +12,7 @@ from headlift.errors import IncompatibleWeightsError, MissingWeightsError
 from headlift.model.sizes import HeadModel
 from headlift.pretrained.matting import load_matting
 from headlift.stages.preprocess.detect.haar import HaarFaceDetector
-from headlift.stages.preprocess.detect.headnet import HeadSight, sight_of
+from headlift.stages.preprocess.detect.headnet import HeadNetDetector, headnet_detector
 from headlift.stages.preprocess.detect.learned import HeadNetRefiner, HeadNetSearch, LearnedFaceDetector
 from headlift.stages.preprocess.interfaces import FaceDetector, Matter
 from headlift.stages.preprocess.matte.grabcut import GrabCutMatter
@@ -55,28 +55,28 @@ def build_preprocess(
     Raises:
         WeightsError: A file cannot be loaded, or ``mode`` is `learned` and the model has no trained HeadNet.
     """
-    sight = None if mode == "classical" else sight_of(model, device)
-    if mode == "learned" and sight is None:
+    headnet = None if mode == "classical" else headnet_detector(model, device)
+    if mode == "learned" and headnet is None:
         raise IncompatibleWeightsError(
             f"The network {model.config.name!r} has no trained HeadNet, which preprocess=learned needs; "
             "use auto or classical, or another checkpoint."
         )
-    matter: Matter = GrabCutMatter() if sight is None else HeadNetMatter(sight)
+    matter: Matter = GrabCutMatter() if headnet is None else HeadNetMatter(headnet)
     if matting_weights is not None:
         matter = load_matting(matting_weights)
-    stage = Preprocess(_detector(sight), matter, size=size, limits=limits)
+    stage = Preprocess(_detector(headnet), matter, size=size, limits=limits)
     parts = [
-        _CLASSICAL if sight is None else f"{_LEARNED} headnet={digest}",
+        _CLASSICAL if headnet is None else f"{_LEARNED} headnet={digest}",
         f"size={size}",
     ]
     parts += [f"matting={_sha256(matting_weights)}"] if matting_weights is not None else []
     return BuiltPreprocess(stage, " ".join(parts))
 
 
-def _detector(sight: HeadSight | None) -> FaceDetector:
-    if sight is None:
+def _detector(headnet: HeadNetDetector | None) -> FaceDetector:
+    if headnet is None:
         return HaarFaceDetector()
-    refiner = HeadNetRefiner(sight)
+    refiner = HeadNetRefiner(headnet)
     return LearnedFaceDetector(HaarFaceDetector(), refiner, HeadNetSearch(refiner))
 
 

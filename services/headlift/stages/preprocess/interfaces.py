@@ -26,9 +26,9 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """What a detector has seen in the portrait crop of a head, for whoever needs it after detection."""
+    """What a detector measured in the portrait crop of a head, for later steps."""
 
-    frame: F64  # [2, 3] from picture pixels to the crop of side 1 that was looked at; near Face.frame, not the same
+    frame: F64  # [2, 3] from picture pixels to the crop of side 1 that it measured in; near Face.frame, not the same
     alpha: F32  # [h, h] 0..1, rough opacity of the person
 
     def moved(self, to_other: F64) -> HeadMaps:
@@ -47,7 +47,7 @@ class Face:
     """
 
     box: tuple[float, float, float, float]  # x0, y0, x1, y1; before rolling
-    score: float  # 0..1, belief that this is a face
+    score: float  # 0..1, confidence that this is a face
     landmarks: F64 | None = None  # [5, 2] eye, eye, nose tip, mouth corner, mouth corner; NaN rows are unknown
     roll_deg: float = 0.0  # clockwise on the screen; 90 means that the top of the head points right
     yaw_hint: float = 0.0  # degrees, rough; positive when the face turns to the picture's right, 180 is from behind
@@ -97,14 +97,14 @@ class FaceRefiner(Protocol):
 
         Returns:
             One for each, in the same order: centre, size, roll, yaw and landmarks measured on the picture, ``frame``
-            where it is known, and in ``score`` the belief that a head is there at all.
+            where it is known, and in ``score`` the confidence that a head is there at all.
         """
         ...
 
 
 @runtime_checkable
 class Parser(Protocol):
-    """Says of every pixel what it shows."""
+    """Classifies every pixel."""
 
     def parse(self, rgb: U8, face: Face) -> F32:
         """Class probabilities.
@@ -129,7 +129,7 @@ class Matter(Protocol):
         Args:
             rgb: [h, w, 3] sRGB, the face upright, pixels outside the picture filled with its border.
             face_box: The face as in ``Face.box``, in pixels of ``rgb``.
-            maps: What the detector has seen of this head, in pixels of ``rgb``.
+            maps: What the detector measured of this head, in pixels of ``rgb``.
 
         Returns:
             [h, w] 0..1.

@@ -21,7 +21,7 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FacerParser:
-    """A network of facer's, for faces whose eyes and mouth are in sight; from behind it has little to say."""
+    """A network of facer's, for faces whose eyes and mouth are visible; from behind it finds little."""
 
     network: FaceParsing
 

@@ -20,7 +20,7 @@ F64 = npt.NDArray[np.float64]
 
 SMALL_FACE_PX = 48.0
 LEAST_FACE_PX = 24.0  # below this there is nothing to reconstruct
-_BEHIND_DEG = 105.0  # yaw from which on the eyes are out of sight
+_BEHIND_DEG = 105.0  # yaw from which on the eyes are not visible
 _PATCH = 128  # side of the face patch that sharpness and exposure are measured on, pixels
 _BLURRED = 0.001  # below this details are lost: portraits lie at 0.002 to 0.008, a blur of 1 % of the face at 0.0005
 _EDGES = {"top": (0.0, 0.135), "bottom": (0.0, -0.085), "left": (-0.085, 0.02), "right": (0.085, 0.02)}  # m (x, y)
@@ -36,7 +36,7 @@ class QualityReason(StrEnum):
     TOO_DARK = "TOO_DARK"
     TOO_BRIGHT = "TOO_BRIGHT"
     PROFILE = "PROFILE"
-    FROM_BEHIND = "FROM_BEHIND"  # hardly anything of the face is in sight
+    FROM_BEHIND = "FROM_BEHIND"  # hardly anything of the face is visible
     EYES_NOT_FOUND = "EYES_NOT_FOUND"
     UNCERTAIN_FACE = "UNCERTAIN_FACE"
     UNCERTAIN_MATTE = "UNCERTAIN_MATTE"
@@ -59,12 +59,12 @@ _FACTORS = {
 
 @dataclass(frozen=True)
 class QualityReport:
-    """What was seen in the picture."""
+    """What was measured in the picture."""
 
     face_count: int
     face_box: tuple[float, float, float, float]  # x0, y0, x1, y1 in upright source pixels
     face_size_px: float  # side of the face box, source pixels
-    face_score: float  # 0..1, belief that it is a face
+    face_score: float  # 0..1, confidence that it is a face
     sharpness: float  # variance of the Laplacian over that of the face patch, at 128 pixels a side
     exposure: float  # 0..1, median luma of the face
     cut_off: tuple[str, ...]  # top, bottom, left, right of the upright head, where the picture ends too early
@@ -109,7 +109,7 @@ def judge(
     confidence = matte_confidence(alpha)
     bright, dark = np.percentile(patch, 20) > 235, np.percentile(patch, 95) < 56
     behind = abs(face.yaw_hint) > _BEHIND_DEG  # dark hair is no dark picture
-    found = {
+    conditions = {
         QualityReason.SMALL_FACE: face.size / scale < SMALL_FACE_PX,
         QualityReason.CUT_OFF: bool(cut_off),
         QualityReason.BLURRED: sharpness < _BLURRED,
@@ -121,7 +121,7 @@ def judge(
         QualityReason.UNCERTAIN_FACE: face.score < 0.55,
         QualityReason.UNCERTAIN_MATTE: confidence < 0.6,
     }
-    reasons = decided + tuple(reason for reason, holds in found.items() if holds)
+    reasons = decided + tuple(reason for reason, holds in conditions.items() if holds)
     box = face.scaled(1 / picture_from_source[0], 1 / picture_from_source[1]).box
     roll = -math.degrees(math.atan2(crop_from_picture[1, 0], crop_from_picture[0, 0]))
     return QualityReport(
@@ -147,13 +147,13 @@ def sharpness_of(patch: U8) -> float:
 
 
 def matte_confidence(alpha: F32) -> float:
-    """Belief 0..1 in a matte: the face is in, the upper corners are out, and little is undecided.
+    """Confidence 0..1 in a matte: the face is in, the upper corners are out, and little is undecided.
 
     Args:
         alpha: [S, S] matte of a portrait crop.
 
     Returns:
-        The belief.
+        The confidence.
     """
     size = alpha.shape[-1]
     x0, y0, x1, y1 = face_box_in_crop(size)

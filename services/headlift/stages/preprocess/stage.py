@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from headlift.errors import InvalidInputError, NoFaceError, SeveralFacesError
+from headlift.limits import SIDE_MAX
 from headlift.model.types import Portrait
 from headlift.stages.preprocess.detect.haar import HaarFaceDetector
 from headlift.stages.preprocess.geometry.crop import crop_from_face
@@ -30,6 +31,8 @@ from headlift.stages.preprocess.read.decode import Picture, PictureLimits, decod
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+_SIDE_MIN = 64  # of a crop, pixels: smaller ones have no eyes to see
 
 
 class SeveralFaces(StrEnum):
@@ -79,8 +82,8 @@ class Preprocess:
         size: int = 512,
         limits: PictureLimits | None = None,
     ) -> None:
-        if not 64 <= size <= 2048:
-            raise ValueError(f"size is {size}; a crop has 64 to 2048 pixels a side.")
+        if not _SIDE_MIN <= size <= SIDE_MAX:
+            raise ValueError(f"size is {size}; a crop has {_SIDE_MIN} to {SIDE_MAX} pixels a side.")
         self.detector = detector or HaarFaceDetector()
         self.matter = matter or GrabCutMatter()
         self.size = size
@@ -101,35 +104,13 @@ class Preprocess:
             picture = decode_picture(data, self.limits)
         return self._portray(picture, options or PreprocessOptions(), timings)
 
-    def from_array(
-        self, rgb: U8, alpha: U8 | None = None, options: PreprocessOptions | None = None
-    ) -> PreprocessResult:
-        """The same for a picture that is decoded already.
-
-        Args:
-            rgb: [H, W, 3] uint8 sRGB, upright.
-            alpha: [H, W] uint8.
-            options: As in a call.
-
-        Raises:
-            InvalidInputError: Wrong shape or type; otherwise as in a call.
-        """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < self.limits.min_side:
-            raise InvalidInputError(
-                f"rgb is {rgb.dtype} {rgb.shape}; uint8 [H, W, 3] of at least {self.limits.min_side} pixels is needed."
-            )
-        if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
-            raise InvalidInputError(f"alpha is {alpha.dtype} {alpha.shape}; uint8 {rgb.shape[:2]} is needed.")
-        picture = Picture(np.ascontiguousarray(rgb), alpha, "ARRAY", (rgb.shape[1], rgb.shape[0]))
-        return self._portray(picture, options or PreprocessOptions(), {})
-
     def _portray(self, picture: Picture, options: PreprocessOptions, timings: dict[str, float]) -> PreprocessResult:
         """Everything after decoding."""
         sx, sy = picture.picture_from_source
         alpha = picture.alpha if options.use_alpha else None
         with _timed(timings, "detect"):
-            found = self.detector.detect(_on_grey(picture.rgb, alpha))
-            faces = sorted(found, key=lambda f: (-f.size * f.score, f.box))
+            detections = self.detector.detect(_on_grey(picture.rgb, alpha))
+            faces = sorted(detections, key=lambda f: (-f.size * f.score, f.box))
             face = _chosen(faces, options, (sx * sy) ** 0.5)
         crop_from_picture = crop_from_face(face, self.size)
         with _timed(timings, "matte"):
@@ -193,8 +174,8 @@ def _on_grey(rgb: U8, alpha: U8 | None) -> U8:
     """The picture over middle grey, because colours below transparent pixels can be anything."""
     if alpha is None:
         return rgb
-    shown = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255)  # 8 bits throughout: the picture may be large
-    return np.asarray(cv2.add(shown, cv2.merge([(255 - alpha) // 2] * 3)), np.uint8)
+    weighted = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255)  # 8 bits throughout: the picture may be large
+    return np.asarray(cv2.add(weighted, cv2.merge([(255 - alpha) // 2] * 3)), np.uint8)
 
 
 @contextmanager

@@ -75,5 +75,8 @@ def test_empty_and_tiny_pictures_have_none(detector, shape):
 
 def test_threads_agree(detector, astronaut):
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: detector.detect(astronaut)[0], range(8)))
-    assert all(f.box == found[0].box and np.array_equal(f.landmarks, found[0].landmarks, equal_nan=True) for f in found)
+        detections = list(pool.map(lambda _: detector.detect(astronaut)[0], range(8)))
+    assert all(
+        f.box == detections[0].box and np.array_equal(f.landmarks, detections[0].landmarks, equal_nan=True)
+        for f in detections
+    )

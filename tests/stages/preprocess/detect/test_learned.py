@@ -32,12 +32,12 @@ class Claims:
 
 
 @pytest.fixture(scope="module")
-def refiner(sight):
-    return HeadNetRefiner(sight)
+def refiner(headnet):
+    return HeadNetRefiner(headnet)
 
 
 @pytest.fixture(scope="module")
-def found(refiner, rough_face, astronaut):
+def refined(refiner, rough_face, astronaut):
     return refiner.refine(astronaut, [rough_face])[0]
 
 
@@ -45,15 +45,15 @@ def middle_and_scale(face: Face) -> tuple[np.ndarray, float]:
     return apply(invert(crop_from_face(face, 1)), (0.5, 0.5)), scale_of(crop_from_face(face, 1))
 
 
-def test_a_rough_face_is_measured_again(refiner, found, rough_face):
+def test_a_rough_face_is_measured_again(refiner, refined, rough_face):
     assert isinstance(refiner, FaceRefiner)
-    assert found.score > 0.9
-    assert found.landmarks is not None
-    assert np.abs(found.landmarks[:2] - np.array([[202.7, 100.9], [246.5, 103.3]])).max() < 8
-    assert found.size == pytest.approx(rough_face.size, rel=0.2)
+    assert refined.score > 0.9
+    assert refined.landmarks is not None
+    assert np.abs(refined.landmarks[:2] - np.array([[202.7, 100.9], [246.5, 103.3]])).max() < 8
+    assert refined.size == pytest.approx(rough_face.size, rel=0.2)
 
 
-def test_different_guesses_end_at_one_face(refiner, found, rough_face, astronaut):
+def test_different_guesses_end_at_one_face(refiner, refined, rough_face, astronaut):
     x0, y0, x1, y1 = rough_face.box
     side = rough_face.size
     guesses = [
@@ -61,7 +61,7 @@ def test_different_guesses_end_at_one_face(refiner, found, rough_face, astronaut
         replace(rough_face, box=(x0 + 9, y0 + 9, x1 - 9, y1 - 9), landmarks=None, roll_deg=12.0),
     ]
     for other in refiner.refine(astronaut, guesses):
-        (a, s), (b, t) = middle_and_scale(found), middle_and_scale(other)
+        (a, s), (b, t) = middle_and_scale(refined), middle_and_scale(other)
         assert np.abs(a - b).max() < 0.06 / s
         assert t == pytest.approx(s, rel=0.08)
 
@@ -73,12 +73,12 @@ def test_a_place_without_a_head_gets_a_low_score(refiner, astronaut):
     assert refiner.refine(astronaut, []) == []
 
 
-def test_the_search_needs_no_cascade(refiner, found, astronaut):
+def test_the_search_needs_no_cascade(refiner, refined, astronaut):
     detector = LearnedFaceDetector(Blind(), refiner, HeadNetSearch(refiner))
     assert isinstance(detector, FaceDetector)
     faces = detector.detect(astronaut)
     assert len(faces) == 1
-    (a, s), (b, t) = middle_and_scale(found), middle_and_scale(faces[0])
+    (a, s), (b, t) = middle_and_scale(refined), middle_and_scale(faces[0])
     assert np.abs(a - b).max() < 0.08 / s
     assert t == pytest.approx(s, rel=0.1)
 

@@ -17,8 +17,8 @@ BOX = face_box_in_crop(SIDE)
 
 
 @pytest.fixture(scope="module")
-def matter(sight):
-    return HeadNetMatter(sight)
+def matter(headnet):
+    return HeadNetMatter(headnet)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def test_a_head_from_behind_is_cut_out(matter, from_behind_matte):
     assert learned < np.abs(GrabCutMatter().matte(picture, face_box_in_crop(side)) - true).mean() + 0.01
 
 
-def test_what_the_detector_has_seen_is_not_looked_at_again(matter, sight, crop):
-    (found,) = sight.look(crop, [crop_from_face(Face(BOX, 1.0), 1)])
+def test_the_detectors_maps_save_a_second_pass(matter, headnet, crop):
+    (detection,) = headnet.detect(crop, [crop_from_face(Face(BOX, 1.0), 1)])
     with counted_passes() as passes:
-        alpha = matter.matte(crop, BOX, HeadMaps(found.frame, found.alpha))
+        alpha = matter.matte(crop, BOX, HeadMaps(detection.frame, detection.alpha))
     assert "headnet" not in passes
     assert np.array_equal(alpha, matter.matte(crop, BOX))
 

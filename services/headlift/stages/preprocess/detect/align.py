@@ -78,14 +78,14 @@ def align_face(grey: U8, hit: Hit, rounds: int = 2) -> AlignedFace | None:
 
 
 def _measure(grey: U8, hit: Hit, cascades: tuple[str, ...], step: float) -> AlignedFace | None:
-    """One look at the patch of ``hit``."""
+    """One measurement on the patch of ``hit``."""
     onto_patch = patch_from_picture(hit)
     patch = warp(grey, onto_patch, (PATCH, PATCH), replicate=True)
     boxes, votes = [], []
     for name in cascades:
-        found = [f for f in find_squares(patch, name, smallest=88, largest=190, step=step) if _is_central(f)]
-        votes.append(found[0][3] if found else 0)
-        boxes += found[:1]
+        squares = [s for s in find_squares(patch, name, smallest=88, largest=190, step=step) if _is_central(s)]
+        votes.append(squares[0][3] if squares else 0)
+        boxes += squares[:1]
     if not boxes:
         return None
     weights = np.array([math.sqrt(b[3]) for b in boxes])
@@ -100,9 +100,9 @@ def _measure(grey: U8, hit: Hit, cascades: tuple[str, ...], step: float) -> Alig
     return AlignedFace(aligned, on_picture, tuple(votes), eye_votes)
 
 
-def _is_central(found: tuple[float, float, float, int]) -> bool:
+def _is_central(square: tuple[float, float, float, int]) -> bool:
     """Is the square the face that the patch was cut for, rather than a neighbour?"""
-    return math.hypot(found[0] - PATCH / 2, found[1] - PATCH / 2) < 0.35 * BOX
+    return math.hypot(square[0] - PATCH / 2, square[1] - PATCH / 2) < 0.35 * BOX
 
 
 def _turn_of(eyes: F64) -> float:

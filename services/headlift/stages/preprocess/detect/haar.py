@@ -30,19 +30,19 @@ class _Search:
     side: int  # the picture's longer side is shrunk to this, pixels
     rolls: tuple[float, ...]  # degrees clockwise that faces are sought at
     largest: float = 1.0  # of the shorter side
-    evened: bool = False  # look at the picture with its contrast evened out: dark, pale and backlit faces
+    equalized: bool = False  # search the picture with its histogram equalised: dark, pale and backlit faces
 
 
 _FRONTAL_SEARCHES = (
     _Search(400, (0,)),
-    _Search(400, (0,), evened=True),
+    _Search(400, (0,), equalized=True),
     _Search(320, (30, -30, 90, -90, 180)),
     _Search(1000, (0,), largest=0.12),
     _Search(320, (60, -60, 120, -120, 150, -150)),
 )
 _PROFILE_SEARCH = _Search(320, (0, 25, -25))
 _PROFILE_SIDE = 1.25  # sides of the profile cascade's square to those of the frontal ones, on the same heads
-_PROFILE_YAW = 55.0  # degrees; what the profile cascade sees lies between about 35 and 90
+_PROFILE_YAW = 55.0  # degrees; what the profile cascade finds lies between about 35 and 90
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class HaarFaceDetector:
         for search in _FRONTAL_SEARCHES:
             if search.side > 400 and max(grey.shape) <= 400:
                 continue
-            view = _evened(grey) if search.evened else grey
+            view = _equalized(grey) if search.equalized else grey
             for hit in self._proposals(view, search):
                 if not any(_is_same(hit, face) for face in faces if face.score >= self.certain):
                     faces += self._confirmed(view, hit)
@@ -85,7 +85,7 @@ class HaarFaceDetector:
         return sorted(hits, key=lambda h: -h.votes)[: self.max_faces]
 
     def _confirmed(self, grey: U8, hit: Hit) -> list[Face]:
-        """The face at ``hit``, if there is one; a look to either side in case the roll was at the edge of its bin."""
+        """The face at ``hit``, if there is one; tried to either side in case the roll was at the edge of its bin."""
         turns = (0.0, 12.0, -12.0) if hit.votes >= 4 else (0.0,)
         for turn in turns:
             aligned = align_face(grey, replace(hit, roll_deg=hit.roll_deg + turn))
@@ -95,8 +95,8 @@ class HaarFaceDetector:
         return []
 
     def _profiles(self, grey: U8) -> Iterator[Face]:
-        """Faces seen from the side, looking either way."""
-        for mirrored in (False, True):  # the cascade knows faces that look to the left
+        """Faces in profile, of either side."""
+        for mirrored in (False, True):  # the cascade was trained on faces turned to the left
             view = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
             for roll, turned, back in _turned(view, _PROFILE_SEARCH):
                 for x, y, side, votes in find_squares(turned, PROFILE, smallest=self.smallest, votes=4)[:3]:
@@ -109,8 +109,8 @@ class HaarFaceDetector:
 def _profile(grey: U8, hit: Hit) -> Face:
     """A profile hit with its raw hits counted on a fine grid, in the box of ``Face``."""
     patch = warp(grey, patch_from_picture(hit), (PATCH, PATCH), replicate=True)
-    found = find_squares(patch, PROFILE, smallest=80, largest=200, step=1.05)
-    votes = found[0][3] if found else 0
+    squares = find_squares(patch, PROFILE, smallest=80, largest=200, step=1.05)
+    votes = squares[0][3] if squares else 0
     hit = replace(hit, side=hit.side / _PROFILE_SIDE)
     return Face(_box(hit), votes / (votes + 25.0), None, hit.roll_deg, -_PROFILE_YAW)
 
@@ -126,8 +126,8 @@ def _stretched(grey: U8) -> U8:
     return np.asarray(cv2.convertScaleAbs(np.maximum(grey, round(low)), alpha=gain, beta=-gain * round(low)), np.uint8)
 
 
-def _evened(grey: U8) -> U8:
-    """The picture with its contrast evened out from place to place."""
+def _equalized(grey: U8) -> U8:
+    """The picture with its histogram equalised locally."""
     return np.asarray(cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(grey), np.uint8)
 
 
@@ -143,7 +143,7 @@ def _turned(grey: U8, search: _Search) -> Iterator[tuple[float, U8, F64]]:
 
 
 def _score(aligned: AlignedFace) -> float:
-    """Belief 0..1: raw hits, each count saturating, of three frontal cascades and of the weaker eye."""
+    """Confidence 0..1: raw hits, each count saturating, of three frontal cascades and of the weaker eye."""
     frontal = float(np.mean([v / (v + 15.0) for v in aligned.frontal_votes]))
     weaker = min(aligned.eye_votes) if aligned.eyes is not None else 0
     return 0.6 * frontal + 0.4 * weaker / (weaker + 15.0)

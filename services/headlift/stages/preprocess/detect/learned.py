@@ -1,4 +1,4 @@
-"""Learned faces: cascades' hits measured again by HeadNet, and heads from any side that no cascade can see.
+"""Learned faces: cascades' hits measured again by HeadNet, and heads from any side, which no cascade finds.
 
 HeadNet knows heads from every side but only in crops near the portrait crop (about 20 degrees of roll, 25 % of size and
 a tenth of the side off); so a hit of the cascades is its starting point where there is one, and a grid of crops of
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from headlift.stages.preprocess.detect.headnet import ACCEPT, HeadSight, Sighting
+from headlift.stages.preprocess.detect.headnet import ACCEPT, HeadDetection, HeadNetDetector
 from headlift.stages.preprocess.geometry.crop import crop_from_face, face_in_frame
 from headlift.stages.preprocess.geometry.resample import apply, invert, scale_of, similarity
 from headlift.stages.preprocess.interfaces import Face, FaceDetector, HeadMaps
@@ -24,63 +24,64 @@ F64 = npt.NDArray[np.float64]
 _ROUNDS = 2  # a third moves crops by less than HeadNet errs
 _STRIDE = 0.34  # of the crop's side, between neighbouring crops of the search
 _SIZES = (1.0, 0.66, 0.43)  # sides of the crops sought, of the picture's shorter side
-_LEAST_SIDE = 64.0  # pixels; smaller crops have faces of fewer pixels than can be used
+_MIN_CROP_PX = 64.0  # pixels; smaller crops have faces of fewer pixels than can be used
 _SEARCH_SIDE = 128  # pixels that crops are sought with; at 96 HeadNet no longer tells heads from walls
-_PROMISING = 0.055  # spread up to which a crop of the search is looked at closely
-_TRIED = 3  # crops of one size that are
-_WORTH_PROVING = 0.3  # score from which on a head's steadiness is measured
-_CERTAIN = 0.9  # score that ends the search
+_MAX_SPREAD = 0.055  # landmark spread up to which a crop of the search is detected in at full size
+_CANDIDATES = 3  # crops of one size that are
+_MIN_SCORE = 0.3  # from which on a detection's consistency is measured
+_STOP_SCORE = 0.9  # score that ends the search
 
 
 @dataclass(frozen=True)
 class HeadNetRefiner:
-    """Crops around rough faces, moved until HeadNet sees the head where a portrait has it."""
+    """Crops around rough faces, moved until HeadNet finds the head where a portrait has it."""
 
-    sight: HeadSight
+    headnet: HeadNetDetector
 
     def refine(self, rgb: U8, faces: Sequence[Face]) -> list[Face]:
-        """See ``FaceRefiner.refine``; a face that HeadNet does not see keeps its place and gets HeadNet's score."""
-        seen = self.settle(rgb, [crop_from_face(face, 1) for face in faces])
+        """See ``FaceRefiner.refine``; a face that HeadNet does not find keeps its place and gets HeadNet's score."""
+        detections = self.align(rgb, [crop_from_face(face, 1) for face in faces])
         return [
-            face_of(sighting) if sighting.score >= ACCEPT else replace(face, score=sighting.score)
-            for face, sighting in zip(faces, seen, strict=True)
+            face_of(detection) if detection.score >= ACCEPT else replace(face, score=detection.score)
+            for face, detection in zip(faces, detections, strict=True)
         ]
 
-    def settle(self, rgb: U8, frames: Sequence[F64], rounds: int = _ROUNDS) -> list[Sighting]:
-        """The sighting of each frame after it has followed its corrections."""
-        now = list(self.sight.look(rgb, frames)) if frames else []
+    def align(self, rgb: U8, frames: Sequence[F64], rounds: int = _ROUNDS) -> list[HeadDetection]:
+        """The detection of each frame after it has followed its corrections."""
+        detections = list(self.headnet.detect(rgb, frames)) if frames else []
         for _ in range(rounds - 1):
-            moving = [i for i, s in enumerate(now) if _is_worth_moving(s)]
-            if not moving:
+            misaligned = [i for i, s in enumerate(detections) if _is_misaligned(s)]
+            if not misaligned:
                 break
-            for i, moved in zip(moving, self.sight.look(rgb, [now[i].better_frame for i in moving]), strict=True):
-                if moved.score >= 0.5 * now[i].score:
-                    now[i] = moved
-        return now
+            corrected = self.headnet.detect(rgb, [detections[i].corrected_frame for i in misaligned])
+            for i, moved in zip(misaligned, corrected, strict=True):
+                if moved.score >= 0.5 * detections[i].score:
+                    detections[i] = moved
+        return detections
 
 
 @dataclass(frozen=True)
 class HeadNetSearch:
-    """A detector of one head, seen from any side: crops of several sizes, larger first."""
+    """A detector of one head from any side: crops of several sizes, larger first."""
 
     refiner: HeadNetRefiner
 
     def detect(self, rgb: U8) -> list[Face]:
-        """The most believable head in ``rgb`` [H, W, 3], if there is one; see ``FaceDetector.detect``."""
+        """The head of the highest score in ``rgb`` [H, W, 3], if there is one; see ``FaceDetector.detect``."""
         best: Face | None = None
         for size in _SIZES:
             frames = list(_grid(rgb.shape[1], rgb.shape[0], size * min(rgb.shape[:2])))
             if not frames:
                 break
-            spreads = self.refiner.sight.spreads(rgb, frames, _SEARCH_SIDE)
-            order = np.argsort(spreads, kind="stable")[:_TRIED]
-            tried = [frames[i] for i in order if spreads[i] < _PROMISING]
-            for seen in self.refiner.settle(rgb, tried):
-                if seen.score < _WORTH_PROVING or not _is_within(seen, rgb):
+            spreads = self.refiner.headnet.spreads(rgb, frames, _SEARCH_SIDE)
+            order = np.argsort(spreads, kind="stable")[:_CANDIDATES]
+            tried = [frames[i] for i in order if spreads[i] < _MAX_SPREAD]
+            for detection in self.refiner.align(rgb, tried):
+                if detection.score < _MIN_SCORE or not _is_within(detection, rgb):
                     continue
-                face = replace(face_of(seen), score=self.refiner.sight.steadiness(rgb, seen))
+                face = replace(face_of(detection), score=self.refiner.headnet.consistency(rgb, detection))
                 best = face if best is None or face.score > best.score else best
-            if best is not None and best.score >= _CERTAIN:
+            if best is not None and best.score >= _STOP_SCORE:
                 break
         return [best] if best is not None and best.score >= ACCEPT else []
 
@@ -92,7 +93,7 @@ class LearnedFaceDetector:
     first: FaceDetector
     refiner: HeadNetRefiner
     search: FaceDetector
-    trusted: float = 0.6  # score of a first detector that HeadNet alone does not overrule
+    first_accept: float = 0.6  # score of a first detector that HeadNet alone does not overrule
 
     def detect(self, rgb: U8) -> list[Face]:
         """Heads in ``rgb`` [H, W, 3], best first; see ``FaceDetector.detect``."""
@@ -101,33 +102,35 @@ class LearnedFaceDetector:
         for before, after in zip(rough, self.refiner.refine(rgb, rough), strict=True):
             if after.score >= ACCEPT:
                 faces.append(replace(after, score=max(before.score, after.score)))
-            elif before.score >= self.trusted:
+            elif before.score >= self.first_accept:
                 faces.append(before)
         return sorted(faces, key=lambda f: (-f.score, f.box)) or self.search.detect(rgb)
 
 
-def face_of(sighting: Sighting) -> Face:
-    """A sighting as the record of a face."""
-    marks = sighting.points if np.isfinite(sighting.points).all() else None
-    face = face_in_frame(sighting.better_frame, score=sighting.score, landmarks=marks, yaw_deg=sighting.yaw_deg)
-    return replace(face, maps=HeadMaps(sighting.frame, sighting.alpha))
+def face_of(detection: HeadDetection) -> Face:
+    """A detection as the record of a face."""
+    marks = detection.points if np.isfinite(detection.points).all() else None
+    face = face_in_frame(detection.corrected_frame, score=detection.score, landmarks=marks, yaw_deg=detection.yaw_deg)
+    return replace(face, maps=HeadMaps(detection.frame, detection.alpha))
 
 
-def _is_worth_moving(s: Sighting) -> bool:
+def _is_misaligned(s: HeadDetection) -> bool:
     c = s.correction
     settled = abs(c.scale - 1.0) < 0.03 and c.shift < 0.015 and abs(c.turn_deg) < 2.0
-    return not (c.is_wild or settled)
+    return not (c.is_implausible or settled)
 
 
-def _is_within(s: Sighting, rgb: U8) -> bool:
+def _is_within(s: HeadDetection, rgb: U8) -> bool:
     """Does the middle of the head lie in the picture?"""
-    x, y = apply(invert(s.better_frame), (0.5, 0.5))
-    return bool(0 <= x <= rgb.shape[1] and 0 <= y <= rgb.shape[0] and scale_of(s.better_frame) < 1 / _LEAST_SIDE * 1.5)
+    x, y = apply(invert(s.corrected_frame), (0.5, 0.5))
+    return bool(
+        0 <= x <= rgb.shape[1] and 0 <= y <= rgb.shape[0] and scale_of(s.corrected_frame) < 1 / _MIN_CROP_PX * 1.5
+    )
 
 
 def _grid(width: int, height: int, side: float) -> Iterator[F64]:
     """Frames of crops of one side that cover a picture, reaching a fifth of their side beyond its border."""
-    if side < _LEAST_SIDE:
+    if side < _MIN_CROP_PX:
         return
     low = 0.3 * side  # of the first crop's middle
     columns, rows = (

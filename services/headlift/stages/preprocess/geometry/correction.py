@@ -28,15 +28,10 @@ class CropCorrection:
     turn_deg: float  # clockwise
 
     @property
-    def is_wild(self) -> bool:
-        """Is it too large to be believed?"""
+    def is_implausible(self) -> bool:
+        """Is it so large that the estimate must be wrong?"""
         too_far = self.shift > MAX_SHIFT or abs(self.turn_deg) > MAX_TURN
         return too_far or not 1 / MAX_SCALE <= self.scale <= MAX_SCALE
-
-    @property
-    def is_small(self) -> bool:
-        """Is it not worth another round?"""
-        return abs(self.scale - 1.0) < 0.01 and self.shift < 0.005 and abs(self.turn_deg) < 0.5
 
 
 def correct_crop(camera: Cameras) -> CropCorrection:
@@ -49,7 +44,7 @@ def correct_crop(camera: Cameras) -> CropCorrection:
         camera: One estimated camera of a square crop.
 
     Returns:
-        The correction; ``is_wild`` where the head would lie behind the camera.
+        The correction; ``is_implausible`` where the head would lie behind the camera.
     """
     view, intrinsics = camera.viewmats[0].double().cpu().numpy(), camera.Ks[0].double().cpu().numpy()
     size = camera.width

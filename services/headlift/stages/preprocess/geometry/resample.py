@@ -53,7 +53,7 @@ def scale_of(matrix: F64) -> float:
     return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
-def seen_part(matrix: F64, size: tuple[int, int], source_size: tuple[int, int]) -> tuple[int, int, int, int]:
+def visible_part(matrix: F64, size: tuple[int, int], source_size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Bounds x0, y0, x1, y1 of the source pixels that a warp to ``size`` touches; at least one pixel."""
     corners = apply(invert(matrix), [(0, 0), (size[0], 0), (0, size[1]), size])
     margin = 2 + 2 / scale_of(matrix)
@@ -67,7 +67,7 @@ def seen_part(matrix: F64, size: tuple[int, int], source_size: tuple[int, int]) 
 def warp(pixels: npt.NDArray[Any], matrix: F64, size: tuple[int, int], *, replicate: bool = False) -> npt.NDArray[Any]:
     """Resample a picture by a similarity.
 
-    Only the part that is seen is touched; where it shrinks, it is first averaged over areas to the target's scale, so
+    Only the visible part is touched; where it shrinks, it is first averaged over areas to the target's scale, so
     nothing aliases.
 
     Args:
@@ -81,7 +81,7 @@ def warp(pixels: npt.NDArray[Any], matrix: F64, size: tuple[int, int], *, replic
     """
     height, width = pixels.shape[:2]
     border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
-    x0, y0, x1, y1 = seen_part(matrix, size, (width, height))
+    x0, y0, x1, y1 = visible_part(matrix, size, (width, height))
     part = pixels[y0:y1, x0:x1]
     onto_part = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]])
     if (scale := scale_of(matrix)) < 0.95:

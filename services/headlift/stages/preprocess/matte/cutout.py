@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headlift.stages.preprocess.geometry.crop import face_box_in_crop, project_frontal
-from headlift.stages.preprocess.geometry.resample import compose, invert, seen_part, warp
+from headlift.stages.preprocess.geometry.resample import compose, invert, visible_part, warp
 from headlift.stages.preprocess.interfaces import HeadMaps, Matter
 from headlift.stages.preprocess.matte.filters import decontaminate
 
@@ -19,7 +19,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 _WINDOW = 1.5  # sides of the crop
-_NO_MATTE = 0.85  # share of the ring around the head that is opaque in an alpha that is no matte
+_OPAQUE_RING = 0.85  # share of the ring around the head that is opaque in an alpha that is no matte
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Cutout:
             crop_from_picture: [2, 3] map to the crop.
             size: Side of the crop, pixels.
             matter: Used where alpha is missing or leaves the background in.
-            maps: What the detector has seen of this head, in pixels of ``rgb``.
+            maps: What the detector measured of this head, in pixels of ``rgb``.
         """
         margin = round(size * (_WINDOW - 1.0) / 2)
         side = size + 2 * margin
@@ -93,7 +93,7 @@ class Cutout:
     def _premultiplied(self, own_alpha: U8, crop_from_picture: F64) -> F32:
         """[S, S, 4] colours times alpha, and alpha: colours below transparent pixels can be anything."""
         shape = (self.size, self.size)
-        x0, y0, x1, y1 = seen_part(crop_from_picture, shape, (self.rgb.shape[1], self.rgb.shape[0]))
+        x0, y0, x1, y1 = visible_part(crop_from_picture, shape, (self.rgb.shape[1], self.rgb.shape[0]))
         opaque = own_alpha[y0:y1, x0:x1, None].astype(np.float32) / 255.0
         stacked = np.concatenate([self.rgb[y0:y1, x0:x1] * (opaque / 255.0), opaque], -1).astype(np.float32)
         onto = compose(crop_from_picture, np.array([[1.0, 0.0, x0], [0.0, 1.0, y0]]))
@@ -112,8 +112,8 @@ def _matted(window: U8, visible: F32, margin: int, size: int, matter: Matter, ma
     box = (x0 - left, y0 - top, x1 - left, y1 - top)
     opacity = np.zeros_like(visible)
     part = np.ascontiguousarray(window[top:bottom, left:right])
-    here = None if maps is None else maps.moved(np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]))
-    opacity[top:bottom, left:right] = matter.matte(part, box, here)
+    part_maps = None if maps is None else maps.moved(np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]))
+    opacity[top:bottom, left:right] = matter.matte(part, box, part_maps)
     return opacity * visible
 
 
@@ -126,4 +126,4 @@ def _is_full(alpha: U8, visible: F32, margin: int, size: int) -> bool:
     ring = outside & (y < 0.62) & (x > 0.02) & (x < 0.98) & (visible > 0.5)
     if ring.mean() < 0.01:
         return False
-    return float((alpha[ring] > 128).mean()) > _NO_MATTE
+    return float((alpha[ring] > 128).mean()) > _OPAQUE_RING

@@ -25,15 +25,15 @@ Bool = npt.NDArray[np.bool_]
 class Prior:
     """Where a person can be, on the working grid."""
 
-    surely: Bool  # the inner face and the middle of the chest
-    likely: Bool  # head with usual hair, neck, shoulders
-    never: Bool  # what neither hair nor shoulders reach
+    foreground: Bool  # the inner face and the middle of the chest
+    likely_foreground: Bool  # head with usual hair, neck, shoulders
+    background: Bool  # what neither hair nor shoulders reach
     body: Bool  # neck and shoulders
 
 
 # distances to a plain background's colour, of 255: sure to belong to it, sure not to
-_IS_GROUND, _NOT_GROUND = 9.0, 24.0
-_PLAIN = 6.0  # a background whose colours stray less from their own blur is plain, of 255
+_BACKGROUND_DISTANCE, _FOREGROUND_DISTANCE = 9.0, 24.0
+_PLAIN_DEVIATION = 6.0  # a background whose colours stray less from their own blur is plain, of 255
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class GrabCutMatter:
 
     def _cut(self, small: U8, prior: Prior) -> Bool:
         """Binary person on the working grid."""
-        labels = np.where(prior.likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        ground, other = key_plain_ground(small, prior.never)
+        labels = np.where(prior.likely_foreground, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        ground, other = key_plain_background(small, prior.background)
         labels[other] = cv2.GC_PR_FGD
         labels[ground] = cv2.GC_BGD
-        labels[prior.surely] = cv2.GC_FGD
-        labels[prior.never] = cv2.GC_BGD
+        labels[prior.foreground] = cv2.GC_FGD
+        labels[prior.background] = cv2.GC_BGD
         cv2.setRNGSeed(0)
         models = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's own layout of its colour models
         cv2.grabCut(small, labels, (0, 0, 1, 1), *models, self.rounds, cv2.GC_INIT_WITH_MASK)
@@ -81,40 +81,40 @@ def prior_of(shape: tuple[int, int], center: tuple[float, float], side: float) -
         return np.asarray((x / half_width) ** 2 + ((y - cy) / half_height) ** 2 < 1.0)
 
     torso = (y < -0.15) & (np.abs(x) < 0.04 + (-0.15 - y) * 0.8)
-    surely = ellipse(0.0, 0.042, 0.07) | torso
+    foreground = ellipse(0.0, 0.042, 0.07) | torso
     neck = (np.abs(x) < 0.055) & (y < -0.02) & (y > -0.15)
     shoulders = (y < -0.12) & (np.abs(x) < 0.06 + (-0.12 - y) * 1.6)
-    likely = ellipse(0.045, 0.105, 0.125) | neck | shoulders
-    never = ((np.abs(x) > 0.20) & (y > -0.08)) | (y > 0.24) | ((np.abs(x) > 0.27) & (y > -0.12))
-    return Prior(surely, likely, never & ~surely, neck | shoulders)
+    likely_foreground = ellipse(0.045, 0.105, 0.125) | neck | shoulders
+    background = ((np.abs(x) > 0.20) & (y > -0.08)) | (y > 0.24) | ((np.abs(x) > 0.27) & (y > -0.12))
+    return Prior(foreground, likely_foreground, background & ~foreground, neck | shoulders)
 
 
-def key_plain_ground(small: U8, never: Bool) -> tuple[Bool, Bool]:
+def key_plain_background(small: U8, background: Bool) -> tuple[Bool, Bool]:
     """Pixels that surely belong to a plain or smoothly shaded background, and those that surely do not.
 
-    Where the background is not plain, or hardly seen, both are empty. A shadow on the wall is neither: darker, but of
-    the wall's hue.
+    Where the background is not plain, or hardly visible, both are empty. A shadow on the wall is neither: darker, but
+    of the wall's hue.
     """
-    nothing = np.zeros(never.shape, np.bool_)
-    if never.mean() < 0.02:
+    nothing = np.zeros(background.shape, np.bool_)
+    if background.mean() < 0.02:
         return nothing, nothing
     colours = small.astype(np.float32)
-    ground = spread(colours, never.astype(np.float32), max(never.shape) // 16)
+    ground = spread(colours, background.astype(np.float32), max(background.shape) // 16)
     distance = np.abs(colours - ground).max(-1)
-    if float(np.percentile(distance[never], 90)) > _PLAIN:
+    if float(np.percentile(distance[background], 90)) > _PLAIN_DEVIATION:
         return nothing, nothing
     shade = (colours * ground).sum(-1) / np.maximum((ground * ground).sum(-1), 1.0)
     beyond_shadow = np.abs(colours - np.clip(shade, 0.5, 1.1)[..., None] * ground).max(-1)
-    return np.asarray(distance < _IS_GROUND), np.asarray(beyond_shadow > _NOT_GROUND)
+    return np.asarray(distance < _BACKGROUND_DISTANCE), np.asarray(beyond_shadow > _FOREGROUND_DISTANCE)
 
 
 def _one_piece(person: Bool, prior: Prior) -> Bool:
     """The parts that hold face and chest, opened at thin bridges, without holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.surely.astype(np.uint8)
+    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.foreground.astype(np.uint8)
     _, parts = cv2.connectedComponents(opened, connectivity=4)
-    counts = np.bincount(parts[prior.surely])
-    piece = np.isin(parts, np.flatnonzero(counts > 0.05 * prior.surely.sum())) & (opened > 0)
+    counts = np.bincount(parts[prior.foreground])
+    piece = np.isin(parts, np.flatnonzero(counts > 0.05 * prior.foreground.sum())) & (opened > 0)
     outside = np.pad((~piece).astype(np.uint8), 1, constant_values=1)
     outside[-1] = 0  # a gap that is open only at the bottom (between arm and body) is still background
     _, gaps = cv2.connectedComponents(outside, connectivity=4)
@@ -135,7 +135,7 @@ def soften(rgb: U8, person: Bool) -> F32:
     along = ((colours - ground_colour) * axis).sum(-1) / np.maximum(length, 1e-4)
     grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.float32)
     smooth = guided_filter(grey, mask, reach, 1e-4)
-    trust = np.clip(length / 0.15, 0.0, 1.0) * 0.7  # where both sides look alike colour says nothing
+    trust = np.clip(length / 0.15, 0.0, 1.0) * 0.7  # where both sides are alike colour decides nothing
     band = trust * np.clip(along, 0.0, 1.0) + (1.0 - trust) * smooth
     band = band * np.clip(near * 2.5, 0.0, 1.0)
     alpha = np.clip((band - 0.2) / 0.65, 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""A learned matter for heads: HeadNet says roughly what belongs to the person, the picture's colours say exactly where.
+"""A learned matter for heads: HeadNet's coarse matte, made exact by the image's colours.
 
 HeadNet's matte is coarse (96 pixels across the crop) but right about what is hair and what is the wall behind it;
-GrabCut is exact but has to be told. So the one's sure pixels are the other's seeds, and the border between them gets
+GrabCut is exact but needs seeds. So the one's confident pixels are the other's seeds, and the border between them gets
 the soft edge of ``matte``.
 """
 
@@ -13,19 +13,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from headlift.stages.preprocess.detect.headnet import ACCEPT, SIDE, HeadSight
+from headlift.stages.preprocess.detect.headnet import ACCEPT, SIDE, HeadNetDetector
 from headlift.stages.preprocess.geometry.crop import crop_from_face
 from headlift.stages.preprocess.geometry.resample import compose, invert, scale_of, warp
 from headlift.stages.preprocess.interfaces import Face, HeadMaps
-from headlift.stages.preprocess.matte.grabcut import GrabCutMatter, Prior, key_plain_ground, prior_of, soften
+from headlift.stages.preprocess.matte.grabcut import GrabCutMatter, Prior, key_plain_background, prior_of, soften
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-_SURE, _SURELY_NOT = 0.9, 0.1  # HeadNet's opacities beyond which a pixel is a seed
-_DOUBT_M = 0.008  # m; so near to HeadNet's border nothing is a seed
+_FOREGROUND_SEED, _BACKGROUND_SEED = 0.9, 0.1  # HeadNet's opacities beyond which a pixel is a seed
+_SEED_MARGIN_M = 0.008  # m; nearer to HeadNet's border nothing is a seed
 _WINDOW_M = 0.40  # m across the portrait crop
 _CROP_SIDE = SIDE // 2  # pixels of HeadNet's matte
 
@@ -34,7 +34,7 @@ _CROP_SIDE = SIDE // 2  # pixels of HeadNet's matte
 class HeadNetMatter:
     """HeadNet's matte made exact by GrabCut. Thread safe and deterministic, as ``GrabCutMatter`` is."""
 
-    sight: HeadSight
+    headnet: HeadNetDetector
     classical: GrabCutMatter = field(default_factory=GrabCutMatter)
     working_side: int = 256  # pixels of the longer side while cutting
     rounds: int = 2
@@ -43,10 +43,10 @@ class HeadNetMatter:
         """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
         if maps is None:
             frame = crop_from_face(Face(face_box, 1.0), 1)
-            (found,) = self.sight.look(rgb, [frame])
-            if found.score < ACCEPT:  # it does not see this head; what it says of hair and wall is worth nothing
+            (detection,) = self.headnet.detect(rgb, [frame])
+            if detection.score < ACCEPT:  # without a detection its matte is worth nothing
                 return self.classical.matte(rgb, face_box)
-            maps = HeadMaps(frame, found.alpha)
+            maps = HeadMaps(frame, detection.alpha)
         height, width = rgb.shape[:2]
         scale = min(1.0, self.working_side / max(height, width))
         size = max(8, round(width * scale)), max(8, round(height * scale))
@@ -69,21 +69,21 @@ class HeadNetMatter:
 
 
 def _labelled(small: U8, rough: F32, within: Bool, prior: Prior, crop_scale: float) -> U8:
-    """GrabCut's seeds: what HeadNet and the shape of a person agree on, and what one says and the other allows.
+    """GrabCut's seeds: where HeadNet and the shape of a person agree, and what one has and the other allows.
 
-    Black clothes look to HeadNet like the black that mattes leave, so below the chin its *no* is not taken for one.
+    To HeadNet black clothes are like the black that mattes leave, so below the chin it seeds no background.
     """
-    reach = max(1, round(_DOUBT_M / _WINDOW_M * _CROP_SIDE / crop_scale))
+    reach = max(1, round(_SEED_MARGIN_M / _WINDOW_M * _CROP_SIDE / crop_scale))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    person = within & (cv2.erode(rough, kernel) > _SURE)
-    ground = within & (cv2.dilate(rough, kernel) < _SURELY_NOT)
-    hinted = np.where(within, rough > 0.5, prior.likely)
+    person = within & (cv2.erode(rough, kernel) > _FOREGROUND_SEED)
+    ground = within & (cv2.dilate(rough, kernel) < _BACKGROUND_SEED)
+    hinted = np.where(within, rough > 0.5, prior.likely_foreground)
     labels = np.where(hinted, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    plain, other = key_plain_ground(small, prior.never & ~person)
+    plain, other = key_plain_background(small, prior.background & ~person)
     labels[other & ~ground] = cv2.GC_PR_FGD
-    labels[(ground & ~prior.body) | prior.never | plain] = cv2.GC_BGD
-    labels[prior.surely & ground] = cv2.GC_PR_FGD
-    labels[person | (prior.surely & ~ground)] = cv2.GC_FGD
+    labels[(ground & ~prior.body) | prior.background | plain] = cv2.GC_BGD
+    labels[prior.foreground & ground] = cv2.GC_PR_FGD
+    labels[person | (prior.foreground & ~ground)] = cv2.GC_FGD
     return labels
 
 
@@ -98,12 +98,12 @@ def _within(alpha: F32, onto_crop: F64, size: tuple[int, int]) -> Bool:
 
 
 def _solid(person: Bool, rough: F32, prior: Prior) -> Bool:
-    """Without specks beside the person, and without holes that HeadNet does not see either."""
+    """Without specks beside the person, and without holes that HeadNet does not have either."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.surely.astype(np.uint8)
+    opened = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, kernel) | prior.foreground.astype(np.uint8)
     _, parts = cv2.connectedComponents(opened, connectivity=4)
     sizes = np.bincount(parts.ravel())
     kept = np.isin(parts, np.flatnonzero(sizes > 0.1 * sizes[1:].max(initial=1))) & (opened > 0)
     _, gaps = cv2.connectedComponents((~kept).astype(np.uint8), connectivity=4)
-    belief = np.bincount(gaps.ravel(), rough.ravel()) / np.maximum(np.bincount(gaps.ravel()), 1)
-    return np.asarray(kept | np.isin(gaps, np.flatnonzero(belief > 0.6)), np.bool_)
+    mean_alpha = np.bincount(gaps.ravel(), rough.ravel()) / np.maximum(np.bincount(gaps.ravel()), 1)
+    return np.asarray(kept | np.isin(gaps, np.flatnonzero(mean_alpha > 0.6)), np.bool_)

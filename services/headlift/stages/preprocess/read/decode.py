@@ -191,15 +191,15 @@ def _check_whole(jpeg: JpegFile, reader: _DeadlineReader) -> None:
     """
     if not jpeg.has_all_passes:
         raise UnreadablePictureError(f"The JPEG ends before its last pass over the picture. {_WHOLE}")
-    shown: U8 | None = None
+    drawn: U8 | None = None
     for data in (jpeg.data, *with_fillers(jpeg)):
         with Image.open(_DeadlineReader(data, reader.left_s), formats=["JPEG"]) as opened:
             pixels = np.asarray(opened)
-        if shown is None:
-            shown = pixels
-        changed = np.flatnonzero((shown != pixels).reshape(len(shown), -1).any(1))
+        if drawn is None:
+            drawn = pixels
+        changed = np.flatnonzero((drawn != pixels).reshape(len(drawn), -1).any(1))
         if len(changed):
-            height = len(shown)
+            height = len(drawn)
             share = max(1, round(100 * (height - changed[0]) / height))
             raise UnreadablePictureError(
                 f"The JPEG ends early: about {share} % of the picture is missing, from row {changed[0]} of {height} "

@@ -84,11 +84,6 @@ class IctShapes:
         """[N, 3] m from MakeHuman's mean head to the head with these [MODES] coefficients."""
         return np.asarray(self.mean_offset + np.tensordot(coefficients, self.identity, 1), np.float32)
 
-    def expression_offset(self, code: Floats) -> Floats:
-        """[N, 3] m of an expression code [53]."""
-        used = np.flatnonzero(code)
-        return np.asarray(np.tensordot(code[used], self.expression[used], 1), np.float32)
-
     def change(self, race: str, sex: str, age: str) -> Floats:
         """[N, 3] m, what comes nearest in ICT's modes to one of MakeHuman's people, from the average young adult."""
         key = (race, sex, age)

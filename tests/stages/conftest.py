@@ -57,7 +57,7 @@ def editor() -> tuple[EditModel, StyleModel]:
     randomised(model.encoder, 2)
     assert model.encoder.painter is not None
     with torch.no_grad():
-        model.encoder.painter.class_colors.fc2.weight.mul_(20)  # looks that differ give colours that do
+        model.encoder.painter.class_colors.fc2.weight.mul_(20)  # styles that differ give colours that do
     style = StyleModel(config.style, WORDS, feature_width(net.config))
     style.traits.copy_(0.3 * torch.randn(2, 16, generator=torch.Generator().manual_seed(5)))
     return model.eval().requires_grad_(False), style.eval().requires_grad_(False)

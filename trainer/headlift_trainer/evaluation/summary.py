@@ -1,4 +1,4 @@
-"""From records to the figures of a release: the JSON that ``headlift eval synthetic`` prints."""
+"""From records to the metrics of a release: the JSON that ``headlift eval synthetic`` prints."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ _GROUPS = ("input", "novel", "extreme")
 _MORE_METRICS = ("ssim", "iou", "lpips", "dreamsim", "arcface", "csim")
 
 
-def figures(records: Records, camera_errors: Mapping[str, float], views: Sequence[str]) -> dict[str, Any]:
-    """Everything that can be said about a set of records; views are those of the rig, the input first."""
+def summarize(records: Records, camera_errors: Mapping[str, float], views: Sequence[str]) -> dict[str, Any]:
+    """All metrics of a set of records; views are those of the rig, the input first."""
     front = records.where(input_view=views[0])
-    found: dict[str, Any] = {"heads": len(front.where(method="ours").distinct("subject"))}
-    found |= _headline(front)
-    found["camera_error_deg"] = {view: round(error, 2) for view, error in camera_errors.items()}
-    found["methods"] = {method: _all_metrics(front.where(method=method)) for method in front.distinct("method")}
-    found["by_view"] = {
+    summary: dict[str, Any] = {"heads": len(front.where(method="ours").distinct("subject"))}
+    summary |= _headline(front)
+    summary["camera_error_deg"] = {view: round(error, 2) for view, error in camera_errors.items()}
+    summary["methods"] = {method: _all_metrics(front.where(method=method)) for method in front.distinct("method")}
+    summary["by_view"] = {
         method: {view: rounded(front.mean("psnr", method=method, view=view)) for view in views}
         for method in front.distinct("method")
         if not method.endswith("_refined")
     }
     profile = records.where(keep=lambda row: row.input_view != views[0])
     if len(profile):
-        found["from_profile"] = _profile(profile)
+        summary["from_profile"] = _profile(profile)
     if "ours_refined" in front.distinct("method"):
-        found["refined"] = _refined(front)
-    found["by_trait"] = _by_trait(front)
-    return found
+        summary["refined"] = _refined(front)
+    summary["by_trait"] = _by_trait(front)
+    return summary
 
 
 def _headline(front: Records) -> dict[str, Any]:
-    """The figures that a release is judged by."""
+    """The metrics that a release is judged by."""
     ours = front.where(method="ours")
-    found: dict[str, Any] = {f"{group}_psnr": rounded(ours.mean("psnr", group=group)) for group in _GROUPS}
+    summary: dict[str, Any] = {f"{group}_psnr": rounded(ours.mean("psnr", group=group)) for group in _GROUPS}
     for name in BASELINES:
-        found[f"baseline_{name}_psnr"] = rounded(front.mean("psnr", method=name, group="novel"))
-        found[f"baseline_{name}_extreme_psnr"] = rounded(front.mean("psnr", method=name, group="extreme"))
+        summary[f"baseline_{name}_psnr"] = rounded(front.mean("psnr", method=name, group="novel"))
+        summary[f"baseline_{name}_extreme_psnr"] = rounded(front.mean("psnr", method=name, group="extreme"))
     best = max(front.mean("psnr", method=name, group="novel") or 0.0 for name in BASELINES)
     novel, extreme = ours.mean("psnr", group="novel"), ours.mean("psnr", group="extreme")
     if novel is not None and extreme is not None:
-        found |= {"margin_db": rounded(novel - best), "extreme_drop_db": rounded(novel - extreme)}
-    found["iou"] = rounded(ours.mean("iou"), "iou")
-    found |= {f"{group}_iou": rounded(ours.mean("iou", group=group), "iou") for group in _GROUPS}
+        summary |= {"margin_db": rounded(novel - best), "extreme_drop_db": rounded(novel - extreme)}
+    summary["iou"] = rounded(ours.mean("iou"), "iou")
+    summary |= {f"{group}_iou": rounded(ours.mean("iou", group=group), "iou") for group in _GROUPS}
     sharp = front.where(method="ours_sharpened")
     if len(sharp):
-        found["sharpened_novel_psnr"] = rounded(sharp.mean("psnr", group="novel"))
-        found["sharpening_gain_db"] = rounded((sharp.mean("psnr") or 0) - (ours.mean("psnr") or 0))
-        found["sharpness_before"] = rounded(ours.mean("sharpness"), "ratio")
-        found["sharpness_after"] = rounded(sharp.mean("sharpness"), "ratio")
-    return found
+        summary["sharpened_novel_psnr"] = rounded(sharp.mean("psnr", group="novel"))
+        summary["sharpening_gain_db"] = rounded((sharp.mean("psnr") or 0) - (ours.mean("psnr") or 0))
+        summary["sharpness_before"] = rounded(ours.mean("sharpness"), "ratio")
+        summary["sharpness_after"] = rounded(sharp.mean("sharpness"), "ratio")
+    return summary
 
 
 def _all_metrics(rows: Records) -> dict[str, Any]:
@@ -76,24 +76,24 @@ def _refined(front: Records) -> dict[str, Any]:
     """With refinement, on those heads alone that were refined, every method on the same ones."""
     subjects = set(front.where(method="ours_refined").distinct("subject"))
     same = front.where(keep=lambda row: row.subject in subjects)
-    found: dict[str, Any] = {"heads": len(subjects)}
+    summary: dict[str, Any] = {"heads": len(subjects)}
     for method in same.distinct("method"):
-        found[method] = {f"{group}_psnr": rounded(same.mean("psnr", method=method, group=group)) for group in _GROUPS}
-    return found
+        summary[method] = {f"{group}_psnr": rounded(same.mean("psnr", method=method, group=group)) for group in _GROUPS}
+    return summary
 
 
 def _by_trait(front: Records) -> dict[str, Any]:
     """Trait to word to heads and mean PSNR of the novel and extreme views, ours and the better baseline."""
     traits = {name for row in front for name in row.traits}
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for trait in sorted(traits):
         words = sorted({row.traits[trait] for row in front if trait in row.traits})
         if len(words) > 1:
-            found[trait] = {
+            summary[trait] = {
                 word: _group_row(front.where(keep=lambda row, t=trait, w=word: row.traits.get(t) == w))  # type: ignore[misc]
                 for word in words
             }
-    return found
+    return summary
 
 
 def _group_row(rows: Records) -> dict[str, Any]:
