@@ -164,3 +164,5 @@ def test_bench_portrait_measures_a_fresh_server(capsys, portrait):
     figures = json.loads(said.out)
     assert code == 0
     assert all(figures[k] > 0 for k in ("reconstruct_ms", "render_ms", "ready_s", "peak_rss_mb"))
+    assert figures["passes"]["decoder"] == 1
+    assert all(isinstance(count, int) for count in figures["passes"].values())

@@ -14,7 +14,7 @@ from headlift.model.mini.model import MiniHead
 from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.encoder import Backbone
 from headlift.model.perchead.model import PercHead
-from headlift.model.sizes import HeadModel, HeadModelConfig, build_model, named_config
+from headlift.model.sizes import HeadModel, HeadModelConfig, build_model, build_unset_model, named_config
 from headlift.model.template import Template
 from headlift.model.types import Gaussians, ImageTokens
 
@@ -208,3 +208,11 @@ def test_every_trained_weight_gets_a_gradient(model: HeadModel, portraits: Portr
     loss.backward()
     idle = {n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()}
     assert idle == {n for n, p in model.named_parameters() if n.startswith("sharpener.") or not p.requires_grad}
+
+
+def test_a_model_that_is_to_be_loaded_draws_no_random_numbers(config: HeadModelConfig, template: Template) -> None:
+    before = torch.get_rng_state()
+    build_unset_model(config, template)
+    assert torch.equal(torch.get_rng_state(), before)
+    build_model(config, template)
+    assert not torch.equal(torch.get_rng_state(), before)

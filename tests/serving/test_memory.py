@@ -1,10 +1,13 @@
 """Few arenas: asked of the C library itself."""
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from headlift.serving.memory import imports_uncollected
 
 _COUNT = """
 import ctypes, tempfile, threading
@@ -39,3 +42,15 @@ def arenas(shared: bool) -> int:
 def test_threads_share_two_arenas() -> None:
     assert arenas(shared=False) > 2
     assert arenas(shared=True) == 2
+
+
+def test_what_a_block_imports_is_never_gone_through_again() -> None:
+    before = gc.get_freeze_count()
+    with imports_uncollected():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(1000)]  # type: ignore[var-annotated]
+    try:
+        assert gc.isenabled()
+        assert gc.get_freeze_count() - before >= len(kept)
+    finally:
+        gc.unfreeze()

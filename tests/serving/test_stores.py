@@ -1,6 +1,8 @@
 """A server on real stores: Redis in front of S3."""
 
 import json
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -219,3 +221,8 @@ def test_sweeping_follows_each_tenants_rule_in_all_tiers(own, redis_server, tmp_
     assert sweeper.sweep_once() == 0
     stores.leases.release(lease)
     stores.close()
+
+
+def test_a_server_loads_no_driver_of_a_store_that_is_not_set():
+    code = "import sys, headlift.serving.background; print(*{'redis', 'minio'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

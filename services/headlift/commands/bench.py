@@ -10,13 +10,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from headlift.commands import bench_batch, bench_live, bench_serve
 from headlift.commands.demo import portrait_bytes
-from headlift.commands.session import Subparsers, add_command, add_network_options, emit, network_settings, say
-from headlift.settings import child_environment
+from headlift.commands.session import (
+    NO_TLS,
+    Subparsers,
+    add_command,
+    add_network_options,
+    emit,
+    network_settings,
+    say,
+    settings_of,
+)
+from headlift.settings import Settings, child_environment
 
 GROUP = "headlift.bench"  # entry points of other packages' benches: functions that add to the subparsers given
 _READY_LIMIT_S = 120.0
@@ -54,7 +64,9 @@ def portrait(args: argparse.Namespace) -> int:
     name, picture = portrait_bytes(args.portrait)
     say(args, f"{name}: a fresh server, {args.repeats} repeats")
     with tempfile.TemporaryDirectory(prefix="headlift-bench-") as scratch:
-        emit_metrics(args, bench_portrait(picture, args.repeats, Path(scratch), network_settings(args)))
+        metrics = bench_portrait(picture, args.repeats, Path(scratch), network_settings(args))
+        metrics["passes"] = passes_of(picture, settings_of(args, data_dir=Path(scratch)))
+        emit_metrics(args, metrics)
     return 0
 
 
@@ -102,10 +114,28 @@ def bench_portrait(
         server.communicate(timeout=60)
 
 
+def passes_of(picture: bytes, settings: Settings) -> dict[str, int]:
+    """Network passes and fits of one CreateHead without refinement, by name; in a server in this process."""
+    from headlift.client import HeadliftClient
+    from headlift.model.passes import counted_passes
+    from headlift.serving.background import BackgroundServer
+
+    alone = replace(settings, host="127.0.0.1", port=0, auth="none", cache_stages=False, **NO_TLS)
+    with BackgroundServer(alone) as server, HeadliftClient(server.address, timeout_s=_READY_LIMIT_S) as client:
+        with counted_passes() as passes:
+            client.create_head(picture, refine_steps=0)
+        return passes
+
+
 def emit_metrics(args: argparse.Namespace, metrics: dict[str, Any]) -> None:
     """Print named numbers."""
-    text = "\n".join(f"{k:24} {v:.5g}" if isinstance(v, float) else f"{k:24} {v}" for k, v in metrics.items())
-    emit(args, metrics, text)
+    emit(args, metrics, "\n".join(f"{name:24} {_shown(value)}" for name, value in metrics.items()))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _start(scratch: Path, network: Mapping[str, str]) -> subprocess.Popen[str]:

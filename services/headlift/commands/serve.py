@@ -57,11 +57,14 @@ def register(subparsers: Subparsers) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """``headlift serve``: until SIGINT or SIGTERM, then drain."""
-    from headlift.serving.memory import share_arenas
-    from headlift.serving.runtimes import running
-    from headlift.serving.telemetry import run_telemetry
+    from headlift.serving.memory import imports_uncollected, share_arenas
 
     share_arenas()
+    with imports_uncollected():
+        from headlift.serving.embedded import EmbeddedServer  # noqa: F401 - with all that _serve uses
+        from headlift.serving.runtimes import running
+        from headlift.serving.telemetry import run_telemetry
+
     settings = settings_of(args)
     if not settings.ray_address:
         settings = suited_here(args, settings)

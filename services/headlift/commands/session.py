@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headlift.client import HeadliftClient
     from headlift.v1 import head_pb2
 
-_NO_TLS: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
+NO_TLS: dict[str, Any] = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}  # nobody else can reach it
 _PATHS = ("data_dir", "weights", "backbone_weights", "tls_cert", "tls_key", "tls_client_ca", "keys_file", "server_ca")
 _EDGE = ("tls_cert", "tls_key", "tls_client_ca", "auth", "keys_file", "server_ca")
 _RUNTIME = ("runtime", "topology", "ray_address")
@@ -118,11 +118,14 @@ def open_client(args: argparse.Namespace, **overrides: Any) -> Iterator[Headlift
         return
     from dataclasses import replace
 
-    from headlift.serving.background import BackgroundServer
+    from headlift.serving.memory import imports_uncollected
+
+    with imports_uncollected():
+        from headlift.serving.background import BackgroundServer
 
     settings = suited_here(args, settings)
     with (
-        BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **_NO_TLS)) as server,
+        BackgroundServer(replace(settings, host="127.0.0.1", port=0, auth="none", **NO_TLS)) as server,
         HeadliftClient(server.address, tenant=settings.tenant, timeout_s=settings.timeout_s) as client,
     ):
         yield client

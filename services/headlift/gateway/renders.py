@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headlift.errors import HeadliftError, StoreError
 from headlift.gateway.idempotency import SharedWork
@@ -20,11 +20,13 @@ from headlift.gateway.workers import Workers
 from headlift.model.types import Cameras
 from headlift.render.pictures import Look
 from headlift.store.heads import HeadName, HeadStore, renders_prefix
-from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
 from headlift.store.single_flight import POLL_S, LeaseWaiter
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import picture_pb2
+
+if TYPE_CHECKING:  # Redis's driver is imported where it is used
+    from headlift.store.leases import Leases
 
 _log = logging.getLogger(__name__)
 _CODEC = "pictures"

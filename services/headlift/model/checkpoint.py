@@ -24,7 +24,7 @@ from headlift.model.checks import config_differences, config_from_json, config_t
 from headlift.model.mini.config import MiniConfig
 from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.encoder import Backbone
-from headlift.model.sizes import HeadModel, HeadModelConfig, build_model
+from headlift.model.sizes import HeadModel, HeadModelConfig, build_unset_model
 from headlift.model.template import Template
 
 FORMAT = "headlift.model.v2"
@@ -144,7 +144,7 @@ def load_checkpoint(
         tensors = tensors_of_v1(tensors)
     try:
         template = _template(tensors, name, sha256)
-        model = build_model(config, template, backbone)
+        model = build_unset_model(config, template, backbone)
         model.load_state_dict(_values({k: v for k, v in tensors.items() if not k.startswith(_TEMPLATE)}))
     except (HeadliftError, KeyError, RuntimeError) as error:
         raise CorruptWeightsError(
@@ -253,5 +253,5 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from headlift.errors import IncompatibleWeightsError, InvalidInputError
 from headlift.model.mini.config import HeadNetConfig, MiniConfig, MiniEncoderConfig
@@ -18,6 +24,9 @@ from headlift.model.template import Template
 
 HeadModel = PercHead | MiniHead
 HeadModelConfig = PercHeadConfig | MiniConfig
+
+# What fills weights with random numbers.
+_DRAWS = (Tensor.uniform_, Tensor.normal_, init.kaiming_uniform_, init.uniform_, init.normal_)
 
 _TINY = MiniConfig(
     "tiny",
@@ -70,6 +79,24 @@ def build_model(config: HeadModelConfig, template: Template, backbone: Backbone 
     if backbone is not None:
         raise InvalidInputError(f"The model {config.name!r} has no place for a backbone; leave it out.")
     return MiniHead(config, template)
+
+
+def build_unset_model(config: HeadModelConfig, template: Template, backbone: Backbone | None = None) -> HeadModel:
+    """As ``build_model``, with weights that mean nothing until all of them are loaded: drawing them takes .4 s."""
+    with _NothingDrawn():
+        return build_model(config, template, backbone)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Inside its ``with`` block random numbers are not drawn: memory stays as it was."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else given["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **given)
 
 
 def require_headnet(model: HeadModel) -> HeadNet:

@@ -41,7 +41,12 @@ class LocalStages:
     device: torch.device
 
     def warm_up(self) -> None:
-        """Run a round face through every stage: first calls load kernels and grow buffers."""
+        """Run a round face through every stage on a GPU, which loads kernels and captures graphs the first time.
+
+        On a CPU a first head costs what the next one costs (measured: docs/performance.md), so that nothing is run.
+        """
+        if self.device.type == "cpu":
+            return
         side = self.network.portrait_size
         grid = torch.linspace(-1.0, 1.0, side)
         disc = (grid[:, None] ** 2 + grid[None] ** 2 < 0.5).float()[None]

@@ -7,24 +7,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-
-from minio.sse import Sse, SseKMS, SseS3
+from typing import TYPE_CHECKING
 
 from headlift.errors import InvalidInputError, StoreError
 from headlift.gateway.renders import RenderCache
 from headlift.gateway.workers import Workers
 from headlift.settings import Settings
-from headlift.store import redis, s3_client
 from headlift.store.blobs import BlobStore, OnAccess, ignore_access
 from headlift.store.breaker import Breaker, BreakerStore, OnChange
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadStore
-from headlift.store.leases import Leases
 from headlift.store.retention import Retention, RetentionRule, Sweeper, read_retention
-from headlift.store.s3 import S3Store
 from headlift.store.sealed import SealedStore
 from headlift.store.tiered import TieredStore
 from headlift.telemetry.metrics import metrics
+
+if TYPE_CHECKING:  # the drivers of Redis and S3 take half a second to import, and few servers use them
+    from minio.sse import Sse
+
+    from headlift.store.leases import Leases
 
 _log = logging.getLogger(__name__)
 _S3_FAILURES = 3  # in a row before S3 is skipped: its client has already tried each request twice
@@ -85,6 +86,9 @@ def open_stores(
     durable, close = _open_durable(settings, on_access if single else ignore_access, on_change)
     if single:
         return Stores(durable, close=close)
+    from headlift.store import redis
+    from headlift.store.leases import Leases
+
     client = redis.connect(settings.redis_url, settings.redis_timeout_ms / 1000)
     limits = redis.HotLimits(settings.hot_bytes, settings.hot_tenant_bytes, settings.hot_hours * 3600)
     hot = redis.RedisStore(client, limits)
@@ -186,6 +190,9 @@ class SweepThread:
 def _open_durable(settings: Settings, on_access: OnAccess, on_change: OnChange) -> tuple[BlobStore, Callable[[], None]]:
     if not settings.s3_bucket:
         return FileStore(settings.data_dir.expanduser(), on_access=on_access), lambda: None
+    from headlift.store import s3_client
+    from headlift.store.s3 import S3Store
+
     client = s3_client.connect(
         settings.s3_endpoint,
         settings.s3_access_key,
@@ -203,6 +210,8 @@ def _open_durable(settings: Settings, on_access: OnAccess, on_change: OnChange) 
 
 
 def _encryption(settings: Settings) -> Sse | None:
+    from minio.sse import SseKMS, SseS3
+
     if settings.s3_encryption == "sse-kms":
         if not settings.s3_kms_key or not settings.s3_endpoint.startswith("https://"):
             raise InvalidInputError("HEADLIFT_S3_ENCRYPTION=sse-kms needs HEADLIFT_S3_KMS_KEY and an https:// server.")

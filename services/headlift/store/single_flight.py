@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from headlift.errors import CancelledError, DeadlineError, StoreError
-from headlift.store.leases import Lease, Leases
+
+if TYPE_CHECKING:  # Redis's driver is imported where it is used
+    from headlift.store.leases import Lease, Leases
 
 T = TypeVar("T")
 POLL_S = 0.02  # a poll is a few Redis commands; the work that is waited for takes tens of times longer

@@ -11,13 +11,15 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from headlift.errors import StoreError
 from headlift.store.blobs import Durability
-from headlift.store.leases import Leases
 from headlift.store.sealed import SealedStore
 from headlift.store.single_flight import SingleFlight
+
+if TYPE_CHECKING:  # Redis's driver is imported where it is used
+    from headlift.store.leases import Leases
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -17,12 +17,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from headlift.errors import CorruptBlobError, StoreError
 from headlift.store.blobs import BlobStore, Durability, Entry, OnAccess, ignore_access, kind_of
 from headlift.store.breaker import Breaker
 from headlift.store.envelope import is_whole, seal, unseal
-from headlift.store.redis import RedisStore
+
+if TYPE_CHECKING:  # Redis's driver is imported where it is used
+    from headlift.store.redis import RedisStore
 
 _log = logging.getLogger(__name__)
 TOMBSTONES, _TOMBSTONE_CODEC = "system/forget", "forget"  # as they stand in stores: not to be renamed

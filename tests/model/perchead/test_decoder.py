@@ -51,3 +51,11 @@ def test_other_anchors_in_a_state_dict_bring_everything_derived_from_them(
     target.load_state_dict(source.state_dict())
     for name in ("anchor_features", "disc_quats", "disc_scales"):
         torch.testing.assert_close(getattr(target, name), getattr(source, name))
+
+
+def test_the_same_anchors_in_a_state_dict_derive_nothing_anew(paper_config: PercHeadConfig, template: Template) -> None:
+    decoder = TemplateDecoder(paper_config.decoder, template, token_dim=32)
+    tables = decoder.anchor_features, decoder.disc_quats
+    decoder.load_state_dict(decoder.state_dict())
+    assert decoder.anchor_features is tables[0]
+    assert decoder.disc_quats is tables[1]

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
@@ -33,10 +33,12 @@ from headlift.gateway.context import without_deadline
 from headlift.gateway.idempotency import conflict
 from headlift.gateway.workers import Workers
 from headlift.status import status_of, unexpected_status
-from headlift.store.leases import Lease, Leases
 from headlift.store.operations import OperationName, OperationStore
 from headlift.v1 import batch_service_pb2 as pb
 from headlift.v1 import head_pb2, head_service_pb2
+
+if TYPE_CHECKING:  # Redis's driver is imported where it is used
+    from headlift.store.leases import Lease, Leases
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -135,6 +135,6 @@ def _noise(places: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     for corner in range(8):
         bits = np.array([corner & 1, corner >> 1 & 1, corner >> 2])
         index = (cell + bits) @ np.array([73_856_093, 19_349_663, 83_492_791])
-        weight = np.where(bits, share, 1 - share).prod(1)
-        total += weight * table[(index ^ (index >> 13)) % len(table)]
+        x, y, z = np.where(bits, share, 1 - share).T
+        total += x * y * z * table[(index ^ (index >> 13)) % len(table)]
     return total

@@ -43,7 +43,7 @@ from headlift.model.mini.outline_fit import (
 )
 from headlift.model.mini.parsing_groups import region_compatibility
 from headlift.model.mini.projection import ProjectedImage, recolor_trust
-from headlift.model.perchead.decoder import TemplateDecoder
+from headlift.model.perchead.decoder import AnchorCopy, TemplateDecoder
 from headlift.model.perchead.model import check_portraits, check_template, unbatched
 from headlift.model.perchead.sharpener import Sharpener
 from headlift.model.template import Region, Template
@@ -303,6 +303,7 @@ class MiniHead(nn.Module):
     def _register_derived(self) -> None:
         """Everything that follows from the anchors; called again when other anchors are loaded."""
         decoder = self.decoder
+        self._derived_from = AnchorCopy(decoder)
         regions = torch.as_tensor(self.template.regions).to(decoder.anchors.device)
         derived = {
             "patch_normals": F.normalize(decoder.by_patch(decoder.normals).mean(1), dim=-1),
@@ -319,5 +320,6 @@ class MiniHead(nn.Module):
 
 
 def _follow_anchors(module: MiniHead, _: object) -> None:
-    """Hook: other anchors were loaded."""
-    module._register_derived()
+    """Hook: a state was loaded, perhaps with other anchors."""
+    if not module._derived_from.is_of(module.decoder):
+        module._register_derived()

@@ -145,6 +145,7 @@ class TemplateDecoder(nn.Module):
 
     def _register_derived(self) -> None:
         """Everything that follows from the anchors; called again when other anchors are loaded."""
+        self.derived_from = AnchorCopy(self)
         derived = {
             "anchor_features": fourier_features(self.by_patch(self.anchors)).flatten(1),
             "disc_quats": quats_from_normals(self.normals),
@@ -157,9 +158,26 @@ class TemplateDecoder(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
 
+class AnchorCopy:
+    """The anchors that something was derived from: deriving takes longer than loading, and they rarely change."""
+
+    def __init__(self, decoder: TemplateDecoder) -> None:
+        self._values = tuple(value.detach().clone() for value in _anchors(decoder))
+
+    def is_of(self, decoder: TemplateDecoder) -> bool:
+        """Whether ``decoder`` still has these anchors, bit for bit and on the same device."""
+        pairs = zip(self._values, _anchors(decoder), strict=True)
+        return all(before.device == now.device and torch.equal(before, now) for before, now in pairs)
+
+
+def _anchors(decoder: TemplateDecoder) -> tuple[Tensor, Tensor, Tensor]:
+    return decoder.anchors, decoder.normals, decoder.spacing
+
+
 def _follow_anchors(module: TemplateDecoder, _: object) -> None:
-    """Hook: other anchors were loaded."""
-    module._register_derived()
+    """Hook: a state was loaded, perhaps with other anchors."""
+    if not module.derived_from.is_of(module):
+        module._register_derived()
 
 
 def _unfold(config: DecoderConfig) -> nn.Module:

@@ -15,7 +15,6 @@ from headlift.serving.edge.interceptor import EdgePolicy, FinishedCall
 from headlift.serving.edge.keys import KeyRing
 from headlift.serving.edge.limits import ConcurrencyLimiter, Limiter, Limits, LocalLimiter
 from headlift.serving.edge.quotas import Quotas
-from headlift.serving.edge.redis_limits import RedisLimiter
 from headlift.serving.edge.tls import server_credentials
 from headlift.serving.edge.tokens import TokenVerifier
 from headlift.settings import Settings
@@ -115,4 +114,6 @@ def _authenticator(settings: Settings) -> Authenticator:
 def _limiter(settings: Settings) -> Limiter:
     if not settings.redis_url:
         return LocalLimiter()
+    from headlift.serving.edge.redis_limits import RedisLimiter  # here: the driver takes .2 s to import
+
     return RedisLimiter(settings.redis_url, timeout_s=settings.redis_timeout_ms / 1e3)
