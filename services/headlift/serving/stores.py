@@ -10,9 +10,9 @@ from functools import partial
 
 from minio.sse import Sse, SseKMS, SseS3
 
+from headlift.backend.workers import Workers
 from headlift.errors import InvalidInputError, StoreError
 from headlift.gateway.renders import RenderCache
-from headlift.gateway.workers import Workers
 from headlift.settings import Settings
 from headlift.store import redis, s3_client
 from headlift.store.blobs import BlobStore, OnAccess, ignore_access
