@@ -20,10 +20,10 @@ def until(condition):
 
 
 def test_replies_of_the_known_weights_ask_nobody():
-    known = NetworkWatch(OLD, lambda: 1 / 0)
-    known.report_weights("old")
-    known.report_weights("")
-    assert known.settled()
+    watch = NetworkWatch(OLD, lambda: 1 / 0)
+    watch.report_weights("old")
+    watch.report_weights("")
+    assert watch.settled()
     assert all(t.name != "weights" for t in threading.enumerate())
 
 
@@ -35,39 +35,39 @@ def test_other_weights_are_believed_once_all_agree_and_nothing_is_settled_before
             raise answers[0]
         return answers[0]
 
-    known = NetworkWatch(OLD, ask, calm_s=0.1, every_s=0.01)
-    known.report_weights("new")
-    assert not known.settled()
+    watch = NetworkWatch(OLD, ask, calm_s=0.1, every_s=0.01)
+    watch.report_weights("new")
+    assert not watch.settled()
     time.sleep(0.3)  # several questions, to which there is no one answer
-    assert (known.settled(), known.current()) == (False, OLD)
+    assert (watch.settled(), watch.current()) == (False, OLD)
     answers[0] = StageUnavailableError("gone")
     time.sleep(0.1)
     answers[0] = [NEW, NEW]
-    until(known.settled)
-    assert known.current() == NEW
-    known.report_weights("new")
-    assert known.settled()
+    until(watch.settled)
+    assert watch.current() == NEW
+    watch.report_weights("new")
+    assert watch.settled()
     # A request that began long ago ends now: its result must not be kept either.
-    known.report_weights("old")
-    assert not known.settled()
-    until(known.settled)
-    assert known.current() == NEW
+    watch.report_weights("old")
+    assert not watch.settled()
+    until(watch.settled)
+    assert watch.current() == NEW
 
 
 def test_a_reply_that_disagrees_puts_the_end_off():
-    known = NetworkWatch(OLD, lambda: [NEW, NEW], calm_s=0.4, every_s=0.01)
-    known.report_weights("new")
+    watch = NetworkWatch(OLD, lambda: [NEW, NEW], calm_s=0.4, every_s=0.01)
+    watch.report_weights("new")
     for _ in range(10):
         time.sleep(0.05)
-        known.report_weights("old")
-        assert not known.settled()
-    until(known.settled)
-    assert known.current() == NEW
+        watch.report_weights("old")
+        assert not watch.settled()
+    until(watch.settled)
+    assert watch.current() == NEW
 
 
 def test_nobody_is_asked_after_the_end():
-    known = NetworkWatch(OLD, lambda: [NEW], calm_s=0.0, every_s=0.05)
-    known.report_weights("new")
-    known.close()
+    watch = NetworkWatch(OLD, lambda: [NEW], calm_s=0.0, every_s=0.05)
+    watch.report_weights("new")
+    watch.close()
     until(lambda: all(t.name != "weights" for t in threading.enumerate()))
-    assert known.current() == OLD
+    assert watch.current() == OLD

@@ -47,7 +47,7 @@ class NetworkWatch:
         return self._settled
 
     def report_weights(self, weights_hash: str) -> None:
-        """A reply was computed with these weights; empty: not known."""
+        """Take in that a reply was computed with these weights; empty: it did not say."""
         if not weights_hash or (weights_hash == self._expected and weights_hash == self._network.weights_hash):
             return
         with self._lock:

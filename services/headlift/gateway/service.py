@@ -12,12 +12,17 @@ from headlift import codec
 from headlift.backend.protocol import HeadRef, RenderedImages
 from headlift.backend.workers import Workers
 from headlift.gateway import exports, validation
-from headlift.gateway import render_options as rendering
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
 from headlift.gateway.live.service import Live, LiveContext
 from headlift.gateway.paging import PageTokens
 from headlift.gateway.pipeline import Pipeline
+from headlift.gateway.render_options import (
+    parse_camera_count,
+    parse_orbit,
+    parse_render_options,
+    picture_message,
+)
 from headlift.gateway.renders import RenderCache
 from headlift.media.pictures import RenderOptions
 from headlift.model.types import Cameras
@@ -87,13 +92,13 @@ class HeadServicer:
         """See the contract."""
         check_alive(context)
         name = validation.parse_name(request.name)
-        options = rendering.parse_render_options(request.picture, rendering.parse_camera_count(request))
+        options = parse_render_options(request.picture, parse_camera_count(request))
         messages = request.cameras
         cameras = await self._storing.run(
             lambda _: codec.cameras_from_messages(messages, options.width, options.height)
         )
         images = await self._images(name, cameras, options)
-        pictures = [rendering.picture_message(data, request.picture, options) for data in images.pictures]
+        pictures = [picture_message(data, request.picture, options) for data in images.pictures]
         return pb.RenderHeadResponse(pictures=pictures, stage_timings=images.timings)
 
     async def RenderOrbit(
@@ -101,14 +106,14 @@ class HeadServicer:
     ) -> AsyncIterator[pb.RenderOrbitResponse]:
         """See the contract."""
         check_alive(context)
-        name, options = validation.parse_name(request.name), rendering.parse_render_options(request.picture, 1)
-        yaws, shared = rendering.parse_orbit(request)
+        name, options = validation.parse_name(request.name), parse_render_options(request.picture, 1)
+        yaws, shared = parse_orbit(request)
         cameras = codec.orbit(shared, options.width, options.height, yaws_deg=yaws)
         head = HeadRef.stored(self._heads, name)
         for i, yaw_deg in enumerate(yaws):
             check_alive(context)
             images = await self._pipeline.render(head, cameras[i], options)
-            picture = rendering.picture_message(images.pictures[0], request.picture, options)
+            picture = picture_message(images.pictures[0], request.picture, options)
             yield pb.RenderOrbitResponse(picture=picture, frame_index=i, frame_count=len(yaws), yaw_deg=yaw_deg)
 
     async def ExportHead(

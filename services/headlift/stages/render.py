@@ -7,7 +7,7 @@ from torch import Tensor
 
 from headlift.media.pictures import RenderOptions, pack
 from headlift.model.splat import rasterize
-from headlift.model.splat.rasterize import Backend
+from headlift.model.splat.rasterize import Backend as Rasterizer
 from headlift.model.types import Cameras, Gaussians, RenderedViews
 from headlift.stages.clock import StageClock
 from headlift.stages.sharpen import Sharpen
@@ -17,15 +17,15 @@ from headlift.stages.stop_token import StopToken
 class Render:
     """Gaussians and cameras -> views, over black."""
 
-    def __init__(self, backend: Backend, device: torch.device) -> None:
-        """``backend`` is one of rasterize's, or "auto"."""
-        self._backend = backend
+    def __init__(self, rasterizer: Rasterizer, device: torch.device) -> None:
+        """``rasterizer`` is one of rasterize's backends, or "auto"."""
+        self._rasterizer = rasterizer
         self._device = device
 
     def __call__(self, head: Gaussians, cameras: Cameras) -> RenderedViews:
         """Views of ``head``, one per camera."""
         with torch.inference_mode():
-            return rasterize(head.to(self._device), cameras.to(self._device), backend=self._backend)
+            return rasterize(head.to(self._device), cameras.to(self._device), backend=self._rasterizer)
 
 
 def render_pictures(
