@@ -34,11 +34,14 @@ def counted(job):
     def load(settings):
         backend = load_backend(settings)
 
+        original = backend.preprocess
+
         def preprocess(image, options, token):
             seen.append(image)
-            return backend.preprocess(image, options, token)
+            return original(image, options, token)
 
-        return replace(backend, preprocess=preprocess)
+        backend.preprocess = preprocess
+        return backend
 
     return replace(job, load=load), seen
 
@@ -93,13 +96,16 @@ def test_an_item_that_workers_die_over_is_given_up_and_the_others_are_done_once(
     def dying(settings):
         backend = load_backend(settings)
 
+        original = backend.preprocess
+
         def preprocess(image, options, token):
             if image == b"no picture":
                 raise KeyboardInterrupt  # as far as the batch is concerned, the process ends
             seen.append(image)
-            return backend.preprocess(image, options, token)
+            return original(image, options, token)
 
-        return replace(backend, preprocess=preprocess)
+        backend.preprocess = preprocess
+        return backend
 
     seen = []
     mortal = replace(job, load=dying)

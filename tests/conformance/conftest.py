@@ -13,9 +13,10 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from headlift.backend.protocol import Backend
 from headlift.model.splat import available_backends
 from headlift.serving.background import BackgroundServer
-from headlift.serving.compose import Computing, compose
+from headlift.serving.compose import compose
 from headlift.settings import Settings
 from headlift.v1 import edit_service_pb2_grpc, head_service_pb2_grpc
 from headlift.v1 import head_service_pb2 as pb
@@ -51,13 +52,13 @@ def embedded(settings: Settings) -> Iterator[Runtime]:
         yield seen(server, channel)
 
 
-def in_ray(computing: Computing) -> Start:
+def in_ray(backend: Backend) -> Start:
     """The same server with its stages in Ray; the application is shared, the server and its stores are not."""
 
     @contextmanager
     def start(settings: Settings) -> Iterator[Runtime]:
         with (
-            BackgroundServer(replace(settings, port=0), compose(settings, computing=computing)) as server,
+            BackgroundServer(replace(settings, port=0), compose(settings, backend=backend)) as server,
             grpc.insecure_channel(server.address, OPTIONS) as channel,
         ):
             yield seen(server, channel)

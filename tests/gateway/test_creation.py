@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from headlift.backend.workers import Workers
 from headlift.gateway.creation import Creator
 from headlift.gateway.pipeline import Reconstruction
-from headlift.gateway.workers import Workers
 from headlift.model.types import Gaussians
 from headlift.store.blobs import Durability
 from headlift.store.files import FileStore

@@ -3,12 +3,12 @@ import contextlib
 
 import pytest
 
+from headlift.backend.protocol import RenderedImages
+from headlift.backend.workers import Workers
 from headlift.errors import NotFoundError, OverloadedError
-from headlift.gateway.pipeline import Shots
-from headlift.gateway.renders import RenderCache, pack_shots, unpack_shots
-from headlift.gateway.workers import Workers
+from headlift.gateway.renders import RenderCache, pack_images, unpack_images
+from headlift.media.pictures import RenderOptions
 from headlift.model.cameras import orbit_camera
-from headlift.render.pictures import Look
 from headlift.store.heads import HeadName, HeadStore
 from headlift.store.sealed import SealedStore
 from headlift.v1 import head_pb2
@@ -27,7 +27,7 @@ class Camera:
         await asyncio.sleep(0.05)
         if self._fault:
             raise self._fault
-        return Shots([bytes(self._size)], [head_pb2.StageTiming(stage="render", duration_ms=5.0)])
+        return RenderedImages([bytes(self._size)], [head_pb2.StageTiming(stage="render", duration_ms=5.0)])
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ async def kept(cache):
 
 async def test_a_hundred_equal_requests_take_one_picture_and_later_ones_none(cache):
     camera = Camera()
-    shots = await asyncio.gather(*(cache.take(NAME, FRONT, Look(), camera) for _ in range(100)))
+    shots = await asyncio.gather(*(cache.take(NAME, FRONT, RenderOptions(), camera) for _ in range(100)))
     assert camera.count == 1
     assert {s.pictures[0] for s in shots} == {bytes(100)}
     await kept(cache)
-    again = await cache.take(NAME, FRONT, Look(), camera)
+    again = await cache.take(NAME, FRONT, RenderOptions(), camera)
     assert camera.count == 1
     assert again.pictures == [bytes(100)]
     assert [(t.stage, t.cached, t.duration_ms) for t in again.timings] == [("render", True, 0.0)]
@@ -75,19 +75,19 @@ async def test_a_hundred_equal_requests_take_one_picture_and_later_ones_none(cac
 async def test_another_camera_look_head_or_network_is_another_picture(cache, sealed, storing):
     sealed.put("tenants/a/heads/h2/record", head_pb2.Head().SerializeToString(), "head")
     camera = Camera()
-    await cache.take(NAME, FRONT, Look(), camera)
+    await cache.take(NAME, FRONT, RenderOptions(), camera)
     await kept(cache)
-    await cache.take(NAME, SIDE, Look(), camera)
-    await cache.take(NAME, FRONT, Look(quality=91), camera)
-    await cache.take(HeadName("a", "h2"), FRONT, Look(), camera)
-    await cache_of(sealed, storing, fingerprint="v").take(NAME, FRONT, Look(), camera)
+    await cache.take(NAME, SIDE, RenderOptions(), camera)
+    await cache.take(NAME, FRONT, RenderOptions(quality=91), camera)
+    await cache.take(HeadName("a", "h2"), FRONT, RenderOptions(), camera)
+    await cache_of(sealed, storing, fingerprint="v").take(NAME, FRONT, RenderOptions(), camera)
     assert camera.count == 5
 
 
 async def test_what_is_too_large_is_not_kept(sealed, storing):
     cache, camera = cache_of(sealed, storing, bytes_max=50), Camera()
     for _ in range(2):
-        await cache.take(NAME, FRONT, Look(), camera)
+        await cache.take(NAME, FRONT, RenderOptions(), camera)
         await kept(cache)
     assert camera.count == 2
     assert list(sealed.list("tenants/a/renders")) == []
@@ -100,31 +100,33 @@ async def test_a_picture_that_was_taken_while_its_head_was_deleted_is_not_kept(c
         heads.delete(NAME)
         return await Camera()()
 
-    await cache.take(NAME, FRONT, Look(), render)
+    await cache.take(NAME, FRONT, RenderOptions(), render)
     await kept(cache)
     assert list(sealed.list("tenants")) == []
 
 
 async def test_a_kept_picture_of_a_deleted_head_is_not_shown(cache, sealed):
-    await cache.take(NAME, FRONT, Look(), Camera())
+    await cache.take(NAME, FRONT, RenderOptions(), Camera())
     await kept(cache)
     sealed.delete(f"{NAME}/record")  # as another tier would hear of it first
     with pytest.raises(NotFoundError):
-        await cache.take(NAME, FRONT, Look(), Camera(fault=NotFoundError("gone")))
+        await cache.take(NAME, FRONT, RenderOptions(), Camera(fault=NotFoundError("gone")))
 
 
 async def test_refusals_reach_everybody_and_are_not_kept(cache):
     camera = Camera(fault=OverloadedError("busy"))
-    answers = await asyncio.gather(*(cache.take(NAME, FRONT, Look(), camera) for _ in range(5)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(cache.take(NAME, FRONT, RenderOptions(), camera) for _ in range(5)), return_exceptions=True
+    )
     assert all(isinstance(a, OverloadedError) for a in answers)
     assert camera.count == 1
-    assert (await cache.take(NAME, FRONT, Look(), Camera())).pictures
+    assert (await cache.take(NAME, FRONT, RenderOptions(), Camera())).pictures
 
 
 async def test_who_leaves_does_not_take_the_picture_away_from_others(cache):
     camera = Camera()
-    first = asyncio.create_task(cache.take(NAME, FRONT, Look(), camera))
-    second = asyncio.create_task(cache.take(NAME, FRONT, Look(), camera))
+    first = asyncio.create_task(cache.take(NAME, FRONT, RenderOptions(), camera))
+    second = asyncio.create_task(cache.take(NAME, FRONT, RenderOptions(), camera))
     await asyncio.sleep(0.02)
     first.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -134,5 +136,5 @@ async def test_who_leaves_does_not_take_the_picture_away_from_others(cache):
 
 
 def test_pictures_are_packed_and_unpacked():
-    shots = Shots([b"", b"abc"], [head_pb2.StageTiming(stage="render", duration_ms=3.0)])
-    assert unpack_shots(pack_shots(shots)).pictures == [b"", b"abc"]
+    shots = RenderedImages([b"", b"abc"], [head_pb2.StageTiming(stage="render", duration_ms=3.0)])
+    assert unpack_images(pack_images(shots)).pictures == [b"", b"abc"]

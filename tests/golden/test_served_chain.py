@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
+from headlift.backend.local import LocalBackend, local_backend
 from headlift.model.passes import counted_passes
 from headlift.model.splat import native
 from headlift.model.types import Gaussians, Portrait
-from headlift.serving.network import LocalStages, load_stages
 from headlift.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -56,34 +56,34 @@ def described(head: Gaussians) -> dict[str, Any]:
     return found
 
 
-def heads_of(stages: LocalStages, tiny: LocalStages) -> dict[str, Any]:
+def heads_of(backend: LocalBackend, tiny: LocalBackend) -> dict[str, Any]:
     """Every head of the record, with the passes of its making."""
     found: dict[str, Any] = {}
     for name in PORTRAITS:
         picture = (FOLDER / "portraits" / f"{name}.png").read_bytes()
         with counted_passes() as passes:
-            portrait = stages.preprocess(picture).portrait
-            made = stages.reconstruct.stage(portrait)
+            portrait = backend.stage_preprocess(picture).portrait
+            made = backend.stage_reconstruct(portrait)
         found[name] = {"head": described(made.gaussians), "passes": passes}
         if name == "front":
-            refined = stages.reconstruct.stage(portrait, tokens=made.tokens, refine_steps=REFINE_STEPS)
+            refined = backend.stage_reconstruct(portrait, tokens=made.tokens, refine_steps=REFINE_STEPS)
             found["front refined"] = {"head": described(refined.gaussians)}
     generator = torch.Generator().manual_seed(0)
     alpha = torch.zeros(1, 64, 64)
     alpha[:, 12:60, 14:50] = 1
     image = torch.rand(3, 64, 64, generator=generator) * alpha
     noise = Portrait(image, alpha, torch.eye(3, dtype=torch.float64)[:2])
-    found["tiny"] = {"head": described(tiny.reconstruct.stage(noise, refine_steps=2).gaussians)}
+    found["tiny"] = {"head": described(tiny.stage_reconstruct(noise, refine_steps=2).gaussians)}
     return found
 
 
-def stages_of(weights: Path | None = None) -> LocalStages:
-    return load_stages(Settings(weights=weights, device="cpu"))
+def backend_of(weights: Path | None = None) -> LocalBackend:
+    return local_backend(Settings(weights=weights, device="cpu"))
 
 
 @pytest.fixture(scope="module")
 def made(tiny_checkpoint: Path) -> Mapping[str, Any]:
-    return heads_of(stages_of(), stages_of(tiny_checkpoint))
+    return heads_of(backend_of(), backend_of(tiny_checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +106,9 @@ def test_a_head_costs_what_it_did(name: str, made: Mapping[str, Any], record: Ma
 
 
 def test_the_same_portrait_gives_the_same_bits_again(made: Mapping[str, Any]) -> None:
-    stages = stages_of()
-    portrait = stages.preprocess((FOLDER / "portraits" / "cut.png").read_bytes()).portrait
-    assert described(stages.reconstruct.stage(portrait).gaussians) == made["cut"]["head"]
+    backend = backend_of()
+    portrait = backend.stage_preprocess((FOLDER / "portraits" / "cut.png").read_bytes()).portrait
+    assert described(backend.stage_reconstruct(portrait).gaussians) == made["cut"]["head"]
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     from conftest import tiny_weights
 
     with tempfile.TemporaryDirectory() as folder:
-        heads = heads_of(stages_of(), stages_of(tiny_weights(Path(folder))))
+        heads = heads_of(backend_of(), backend_of(tiny_weights(Path(folder))))
     text = json.dumps({"processor": processor(), "heads": heads}, indent=1, sort_keys=True)
     RECORD.write_text(text + "\n")
 

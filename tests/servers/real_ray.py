@@ -18,7 +18,7 @@ import pytest
 from headlift.model.splat import available_backends
 
 if TYPE_CHECKING:
-    from headlift.serving.compose import Computing
+    from headlift.backend.protocol import Backend
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +41,15 @@ def replica_settings(tiny_checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def ray_app(ray_cluster: None, replica_settings: dict[str, Any]) -> Iterator[Callable[[str], Computing]]:
+def ray_app(ray_cluster: None, replica_settings: dict[str, Any]) -> Iterator[Callable[[str], Backend]]:
     """The stages of a topology; its application is called ``headlift-{topology}``."""
     from headlift.serving.deployments import AppConfig
     from headlift.serving.ray_app import deployed
 
-    running: dict[str, Computing] = {}
+    running: dict[str, Backend] = {}
     with ExitStack() as stack:
 
-        def ask(topology: str) -> Computing:
+        def ask(topology: str) -> Backend:
             if topology not in running:
                 config = AppConfig(topology, replica_settings)
                 running[topology] = stack.enter_context(deployed(config, f"headlift-{topology}"))

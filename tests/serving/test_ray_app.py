@@ -12,10 +12,10 @@ import pytest
 from real_load import BACK_S, DOCUMENTED, LOOK, Load, until
 
 from headlift.errors import BackendUnavailableError, CancelledError, DeadlineError, OverloadedError
-from headlift.gateway.context import StopToken
 from headlift.serving.background import BackgroundServer
 from headlift.serving.compose import compose
 from headlift.serving.deployments import TOPOLOGIES, AppConfig
+from headlift.stages.stop_token import StopToken
 from headlift.v1 import head_service_pb2 as pb
 from headlift.v1 import head_service_pb2_grpc, picture_pb2
 
@@ -23,11 +23,11 @@ pytest.importorskip("ray.serve")
 
 
 @contextmanager
-def serving(settings, computing, folder, **changes):
-    """An edge of its own in front of ``computing``, without a stage cache, and a stub on it."""
+def serving(settings, backend, folder, **changes):
+    """An edge of its own in front of ``backend``, without a stage cache, and a stub on it."""
     own = replace(settings, data_dir=folder, port=0, cache_stages=False, **changes)
     with (
-        BackgroundServer(own, compose(own, computing=computing)) as server,
+        BackgroundServer(own, compose(own, backend=backend)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         yield head_service_pb2_grpc.HeadServiceStub(channel)
@@ -87,7 +87,7 @@ def test_replicas_follow_the_load_up_and_down_and_nothing_is_lost(
         "metrics_interval_s": 0.2,
         "look_back_period_s": 1.0,
     }
-    computing, app = ray_app("fused"), "headlift-fused"
+    backend, app = ray_app("fused"), "headlift-fused"
 
     def renderers():
         return len(replica_pids(app)["Render"])
@@ -95,7 +95,7 @@ def test_replicas_follow_the_load_up_and_down_and_nothing_is_lost(
     def scale(deployments):
         serve.run(application(AppConfig("fused", replica_settings, deployments)), name=app, route_prefix=None)
 
-    with serving(settings, computing, tmp_path, render_workers=8) as stub:
+    with serving(settings, backend, tmp_path, render_workers=8) as stub:
         name = stub.CreateHead(pb.CreateHeadRequest(parent="tenants/many", picture=portrait_png)).head.name
         scale({"Render": {"autoscaling_config": scaling}})
         try:
@@ -129,17 +129,17 @@ def test_replicas_follow_the_load_up_and_down_and_nothing_is_lost(
 def test_time_and_patience_reach_the_replica(ray_app, portrait_png):
     from headlift.stages.preprocess import PreprocessOptions
 
-    computing = ray_app("fused")
-    seen = computing.look(portrait_png, PreprocessOptions(), StopToken())
+    backend = ray_app("fused")
+    preprocessed = backend.preprocess(portrait_png, PreprocessOptions(), StopToken())
     begin = time.monotonic()
     with pytest.raises(DeadlineError):
-        computing.reconstruct(seen.portrait, 1000, StopToken(begin + 0.5))
+        backend.reconstruct(preprocessed.portrait, 1000, StopToken(begin + 0.5))
     token = StopToken()
     threading.Timer(0.3, token.stop).start()
     with pytest.raises(CancelledError):
-        computing.reconstruct(seen.portrait, 1000, token)
+        backend.reconstruct(preprocessed.portrait, 1000, token)
     # The work behind both has ended: the same replica answers at once.
-    assert computing.reconstruct(seen.portrait, 0, StopToken(time.monotonic() + 30)).gaussian_count == 512
+    assert backend.reconstruct(preprocessed.portrait, 0, StopToken(time.monotonic() + 30)).gaussian_count == 512
 
 
 def test_more_than_replicas_and_queue_hold_is_refused_with_the_time_to_come_back(
@@ -150,8 +150,8 @@ def test_more_than_replicas_and_queue_hold_is_refused_with_the_time_to_come_back
     from headlift.serving.ray_app import application
     from headlift.stages.preprocess import PreprocessOptions
 
-    computing = ray_app("fused")
-    seen = computing.look(portrait_png, PreprocessOptions(), StopToken())
+    backend = ray_app("fused")
+    preprocessed = backend.preprocess(portrait_png, PreprocessOptions(), StopToken())
     tight = {"Reconstruct": {"max_queued_requests": 1}}
     serve.run(application(AppConfig("fused", replica_settings, tight)), name="headlift-fused", route_prefix=None)
     try:
@@ -159,7 +159,7 @@ def test_more_than_replicas_and_queue_hold_is_refused_with_the_time_to_come_back
 
         def ask(token):
             try:
-                computing.reconstruct(seen.portrait, 1000, token)
+                backend.reconstruct(preprocessed.portrait, 1000, token)
             except (OverloadedError, CancelledError) as error:
                 refusals.append(error)
 
@@ -179,7 +179,7 @@ def test_more_than_replicas_and_queue_hold_is_refused_with_the_time_to_come_back
 
 
 def test_an_application_that_does_not_run_is_a_clear_error(ray_cluster):
-    from headlift.serving.ray_app import computing
+    from headlift.serving.ray_app import ray_backend
 
     with pytest.raises(BackendUnavailableError, match="nowhere"):
-        computing("fused", "nowhere")
+        ray_backend("fused", "nowhere")

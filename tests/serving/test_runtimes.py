@@ -8,8 +8,8 @@ from headlift.settings import Settings
 
 
 def test_without_ray_the_stages_are_those_of_this_process():
-    with running(Settings(runtime="embedded")) as computing:
-        assert computing is None
+    with running(Settings(runtime="embedded")) as backend:
+        assert backend is None
 
 
 def test_a_file_that_is_not_there_is_refused_before_ray_is_started(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headlift.errors import InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_camera
-from headlift.model.checkpoint import Provenance, save_checkpoint
+from headlift.model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from headlift.model.edit.checkpoint import save_edit
 from headlift.model.edit.complexion import Complexion
 from headlift.model.edit.map_words import SIDE, MapWords
@@ -169,6 +169,22 @@ def test_the_stage_loads_from_files(editor: tuple[EditModel, StyleModel], labels
     assert torch.allclose(loaded.embed_text("red hair"), style.embed_texts(["red hair"])[0], atol=1e-6)
     head = loaded(EditOrder(CAMERA, map=labels, style=unit_style(0)), nothing)
     assert len(head.validate()) == 512
+
+
+def test_a_network_in_memory_is_shared_unless_the_editing_weights_change_it(
+    editor: tuple[EditModel, StyleModel], tmp_path: Path
+) -> None:
+    model, style = editor
+    base = tmp_path / "base.safetensors"
+    save_checkpoint(base, model.reconstruction, Provenance())
+    loaded = load_checkpoint(base)[0].eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    for tuned in (False, True):
+        path = tmp_path / f"edit{tuned}.safetensors"
+        save_edit(path, model, style, Provenance(), tuned=tuned)
+        stage = load_edit(path, reconstruction=base, loaded=loaded)
+        assert (stage._model.reconstruction is loaded) is not tuned
+    assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
 
 
 def test_words_that_are_shapes_are_painted_into_the_map(

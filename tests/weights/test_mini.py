@@ -13,12 +13,12 @@ from PIL import Image
 
 import headlift.weights
 from headlift import formats
+from headlift.backend.local import LocalBackend, local_backend
 from headlift.model.cameras import orbit_cameras
 from headlift.model.checkpoint import load_checkpoint, weights_hash
 from headlift.model.mini.hair import hair_color
 from headlift.model.splat import rasterize
 from headlift.model.types import Cameras, Gaussians, Portrait
-from headlift.serving.network import LocalStages, load_stages
 from headlift.settings import Settings
 from headlift.stages.reconstruct import Reconstruct
 
@@ -27,23 +27,23 @@ MINI = FOLDER / "mini.safetensors"
 
 
 @pytest.fixture(scope="module")
-def stages() -> LocalStages:
+def backend() -> LocalBackend:
     """The chain as it is served."""
-    return load_stages(Settings(weights=MINI, device="cpu"))
+    return local_backend(Settings(weights=MINI, device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def reconstruct(stages: LocalStages) -> Reconstruct:
-    return stages.reconstruct.stage
+def reconstruct(backend: LocalBackend) -> Reconstruct:
+    return backend.stage_reconstruct
 
 
 @pytest.fixture(scope="module")
-def portrait(stages: LocalStages) -> Portrait:
+def portrait(backend: LocalBackend) -> Portrait:
     from skimage.data import astronaut
 
     buffer = io.BytesIO()
     Image.fromarray(astronaut()).save(buffer, "PNG")
-    return stages.preprocess(buffer.getvalue()).portrait
+    return backend.stage_preprocess(buffer.getvalue()).portrait
 
 
 @pytest.fixture(scope="module")

@@ -13,40 +13,28 @@ from typing import TypeVar
 
 import numpy as np
 
+from headlift.backend.protocol import Backend, HeadRef
 from headlift.batch.manifest import Item
 from headlift.batch.output_spec import SUFFIXES, OutputSpec
 from headlift.batch.places import Place, open_place, split_uri
 from headlift.batch.results import DONE, FAILED, REFUSED, Output, ResultLog, Row
 from headlift.errors import HeadliftError, InvalidInputError, NotFoundError, PictureTooLargeError, StoreError
 from headlift.gateway import exports
-from headlift.gateway.context import StopToken
-from headlift.gateway.draw import Draw
-from headlift.gateway.portraits import Look as Preprocessor
-from headlift.gateway.reconstruct import Reconstructor
-from headlift.gateway.timing import Stopwatch
 from headlift.media.clip import Frame, frames
+from headlift.media.pictures import RenderOptions
 from headlift.media.video import write_video
 from headlift.model.cameras import orbit_cameras
-from headlift.model.types import Gaussians
-from headlift.render.pictures import Look
-from headlift.serving.network import unpack_head
 from headlift.settings import Settings
+from headlift.stages.clock import Stopwatch
 from headlift.stages.preprocess import PreprocessOptions, SeveralFaces
+from headlift.stages.rpc import unpack_head
+from headlift.stages.stop_token import StopToken
 from headlift.v1 import head_service_pb2 as pb
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _STORE_TRIES, _STORE_WAIT_S = 4, 0.5
 WORKER_CRASHED = "WORKER_CRASHED"
-
-
-@dataclass(frozen=True)
-class Backend:
-    """The stages that a batch calls."""
-
-    preprocess: Preprocessor
-    reconstruct: Reconstructor
-    draw: Draw
 
 
 @dataclass
@@ -137,7 +125,7 @@ class ItemWorker:
         }
         self._export(item, result.gaussians, state)
         if spec.views or spec.turntable_frames:
-            head = unpack_head(result.gaussians)
+            head = HeadRef(item.key, lambda: unpack_head(result.gaussians), lambda: result.gaussians)
             self._views(item, head, state)
             self._turntable(item, head, state)
 
@@ -147,29 +135,29 @@ class ItemWorker:
                 data = exports.convert(wire, pb.ExportFormat.Value(f"EXPORT_FORMAT_{kind.upper()}"))
             self._write(kind, f"heads/{item.key}.{SUFFIXES.get(kind, kind)}", data, state)
 
-    def _views(self, item: Item, head: Gaussians, state: _ItemState) -> None:
+    def _views(self, item: Item, head: HeadRef, state: _ItemState) -> None:
         spec = self._spec
         if not spec.views:
             return
         yaws, pitches = zip(*spec.views, strict=True)
         cameras = orbit_cameras(list(yaws), list(pitches), width=spec.size, height=spec.size)
-        shots = self._backend.draw.draw(head, cameras, spec.render_options, StopToken())
-        state.watch.add_all(shots.timings)
+        images = self._backend.render(head, cameras, spec.render_options, StopToken())
+        state.watch.add_all(images.timings)
         suffix = SUFFIXES.get(spec.view_format, spec.view_format)
-        for (yaw, pitch), data in zip(spec.views, shots.pictures, strict=True):
+        for (yaw, pitch), data in zip(spec.views, images.pictures, strict=True):
             self._write("view", f"views/{item.key}/yaw{yaw:+g}pitch{pitch:+g}.{suffix}", data, state)
 
-    def _turntable(self, item: Item, head: Gaussians, state: _ItemState) -> None:
+    def _turntable(self, item: Item, head: HeadRef, state: _ItemState) -> None:
         spec = self._spec
         if not spec.turntable_frames:
             return
-        options = Look(spec.size, spec.size, "raw_uint8")
+        options = RenderOptions(spec.size, spec.size, "raw_uint8")
         yaws = [360.0 * i / spec.turntable_frames for i in range(spec.turntable_frames)]
 
         def frames_around() -> Iterator[np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]]:
             for yaw in yaws:
                 camera = orbit_cameras([yaw], width=spec.size, height=spec.size)
-                data = self._backend.draw.draw(head, camera, options, StopToken()).pictures[0]
+                data = self._backend.render(head, camera, options, StopToken()).pictures[0]
                 yield np.frombuffer(data, np.uint8).reshape(spec.size, spec.size, 3)
 
         with state.watch.timing("turntable"), tempfile.TemporaryDirectory(prefix="headlift-") as scratch:

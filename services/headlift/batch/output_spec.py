@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from headlift.batch.places import Place
 from headlift.errors import ConflictError, InvalidInputError, NotFoundError
 from headlift.limits import REFINE_STEPS_MAX
-from headlift.render.pictures import Look, PictureFormat
+from headlift.media.pictures import PictureFormat, RenderOptions
 
 EXPORTS = ("ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire")
 SUFFIXES = {"ply_compact": "compact.ply", "spz_v3": "spz", "spz_v4": "spz4", "jpeg": "jpg"}
@@ -61,7 +61,7 @@ class OutputSpec:
         for name, value, low, high in limits:
             if not low <= value <= high:
                 raise InvalidInputError(f"{name} is {value}; it must lie in {low}..{high}.", field=name)
-        Look(self.size, self.size)
+        RenderOptions(self.size, self.size)
         if self.turntable_frames and self.size % 2:
             raise InvalidInputError(
                 f"A film of {self.size} px cannot be made, the side must be even; "
@@ -70,9 +70,9 @@ class OutputSpec:
             )
 
     @property
-    def render_options(self) -> Look:
+    def render_options(self) -> RenderOptions:
         """How views are packed."""
-        return Look(self.size, self.size, self.view_format)
+        return RenderOptions(self.size, self.size, self.view_format)
 
 
 def bind_output(out: Place, manifest: str, spec: OutputSpec, weights_hash: str) -> None:

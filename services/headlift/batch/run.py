@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from headlift.batch.items import Backend, ItemWorker
+from headlift.backend.local import local_backend, network_hash
+from headlift.backend.protocol import Backend
+from headlift.batch.items import ItemWorker
 from headlift.batch.lock import exclusive_lock
 from headlift.batch.manifest import Item, read_manifest
 from headlift.batch.output_spec import OutputSpec, bind_output
@@ -17,9 +19,7 @@ from headlift.batch.places import Place, open_place
 from headlift.batch.results import FAILED, ResultLog, Row
 from headlift.batch.summary import Run, RunLog, write_summary
 from headlift.errors import InvalidInputError
-from headlift.gateway.portraits import looking
 from headlift.media.clip import Stride
-from headlift.serving.network import load_stages, network_hash
 from headlift.settings import Settings
 
 BLOCK_ITEMS = 8
@@ -30,9 +30,8 @@ Progress = Callable[[int, int, Row], None]  # items that have a row, items in al
 
 
 def load_backend(settings: Settings) -> Backend:
-    """The stages of the network that ``settings`` name. Raises as ``load_stages``."""
-    stages = load_stages(settings)
-    return Backend(looking(stages.preprocess), stages.reconstruct, stages.draw)
+    """The network that ``settings`` name, in the worker's process. Raises as ``local_backend``."""
+    return local_backend(settings)
 
 
 @dataclass(frozen=True)

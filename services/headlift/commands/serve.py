@@ -18,7 +18,7 @@ from headlift.errors import StageUnavailableError
 from headlift.settings import Settings
 
 if TYPE_CHECKING:
-    from headlift.serving.compose import Computing
+    from headlift.backend.protocol import Backend
     from headlift.serving.embedded import EmbeddedServer
     from headlift.telemetry.exposition import MetricsServer
     from headlift.web.server import WebServer
@@ -68,16 +68,14 @@ def serve(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     if not settings.ray_address:
         settings = suited_here(args, settings)
-    with run_telemetry(settings) as fetched, running(settings, args.config) as computing:
+    with run_telemetry(settings) as fetched, running(settings, args.config) as backend:
         if fetched is not None:
             say(args, f"metrics on http://{settings.metrics_host}:{fetched.port}/metrics")
-        asyncio.run(_serve(settings, computing, fetched, as_json=args.json))
+        asyncio.run(_serve(settings, backend, fetched, as_json=args.json))
     return 0
 
 
-async def _serve(
-    settings: Settings, computing: Computing | None, fetched: MetricsServer | None, *, as_json: bool
-) -> None:
+async def _serve(settings: Settings, backend: Backend | None, fetched: MetricsServer | None, *, as_json: bool) -> None:
     from headlift.serving.compose import compose
     from headlift.serving.embedded import EmbeddedServer
 
@@ -85,7 +83,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, leave.set)
-    service = compose(settings, computing=computing) if computing is not None else None
+    service = compose(settings, backend=backend) if backend is not None else None
     with tempfile.TemporaryDirectory(prefix="headlift-") as folder:  # readable by nobody else
         private = Path(folder) / "grpc.sock" if settings.web else None
         async with EmbeddedServer(settings, service, private_socket=private) as server, AsyncExitStack() as faces:
@@ -104,7 +102,7 @@ async def _serve(
                 print(f"headlift: warning: {warning}", file=sys.stderr, flush=True)
             if fetched is not None:
                 fetched.serving = True
-            cut_off = asyncio.create_task(_watch(computing))
+            cut_off = asyncio.create_task(_watch(backend))
             asked = asyncio.create_task(leave.wait())
             await asyncio.wait({cut_off, asked}, return_when=asyncio.FIRST_COMPLETED)
             if fetched is not None:
@@ -140,9 +138,9 @@ def exposure(host: str, listening: str, settings: Settings) -> str | None:
     return f"{listening} serves every machine that can reach this one, {' and '.join(lacks)}"
 
 
-async def _watch(computing: Computing | None) -> None:
+async def _watch(backend: Backend | None) -> None:
     """Until the stages can never be reached again: only a new process can, and whoever restarts it must know."""
-    while computing is None or not await asyncio.to_thread(computing.lost):
+    while backend is None or not await asyncio.to_thread(backend.lost):
         await asyncio.sleep(_WATCH_S)
 
 

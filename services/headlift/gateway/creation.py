@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
+from headlift.backend.workers import Workers
 from headlift.errors import NotFoundError, StoreError
-from headlift.gateway import progress
 from headlift.gateway.idempotency import SharedWork, conflict
 from headlift.gateway.pipeline import Pipeline, Reconstruction
 from headlift.gateway.validation import parse_creation, parse_name
-from headlift.gateway.workers import Workers
+from headlift.stages import progress
 from headlift.store.blobs import Durability
 from headlift.store.heads import HeadName, HeadStore
 from headlift.store.requests import RequestLog

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from headlift.errors import ConflictError
-from headlift.gateway.context import without_deadline
+from headlift.stages.stop_token import without_deadline
 
 T = TypeVar("T")
 

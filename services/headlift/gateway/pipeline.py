@@ -1,29 +1,26 @@
 """The way of a portrait, stage by stage: what HeadService needs done, and its doing.
 
-The stages are callables that block: here they compute (``reconstruct``, ``draw``), in Ray they ask a deployment
-(``headlift.serving.remote``). Admission, caches, single flight and what a record says are the same for both.
+The stages are a ``Backend``'s, here or elsewhere. Admission, caches, single flight and what a record says are the same
+for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from headlift.gateway.context import StopToken
-from headlift.gateway.draw import Drawer, HeadRef, Shots
+from headlift.backend.protocol import Backend, HeadRef, Network, RenderedImages
+from headlift.backend.workers import Workers
 from headlift.gateway.portraits import PortraitCache
-from headlift.gateway.reconstruct import Reconstructor
-from headlift.gateway.timing import Stopwatch, count_stages
 from headlift.gateway.validation import Creation
-from headlift.gateway.workers import Workers
+from headlift.media.pictures import RenderOptions
 from headlift.model.types import Cameras
-from headlift.render.pictures import Look
+from headlift.stages.clock import Stopwatch, count_stages
+from headlift.stages.stop_token import StopToken
 from headlift.store.heads import GAUSSIANS_CODEC
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import head_pb2
-
-__all__ = ["HeadRef", "Network", "Pipeline", "Reconstruction", "Shots", "StagedPipeline", "Stages"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Reconstruction:
     """A new head, not stored yet."""
 
     head: head_pb2.Head  # all but name, create_time and size_bytes
-    gaussians: bytes  # wire codec; empty where nothing but the portrait was looked at
+    gaussians: bytes  # wire codec; empty where only the portrait was preprocessed
     copy: StageKey | None = None  # where the stage cache keeps the same bytes
     portrait: StageKey | None = None  # where it keeps the portrait
     parts: Mapping[str, bytes] = field(default_factory=dict)  # what else is stored with the head, by name
@@ -41,57 +38,33 @@ class Pipeline(Protocol):
     """What computes; refuses work with OverloadedError, and stops when the awaiting task is cancelled."""
 
     async def inspect(self, creation: Creation) -> Reconstruction:
-        """Look at a portrait: the head that comes back has a quality record and nothing else."""
+        """Preprocess a portrait: the head that comes back has a quality record and nothing else."""
         ...
 
     async def reconstruct(self, creation: Creation) -> Reconstruction:
         """Make a head of a portrait."""
         ...
 
-    async def render(self, head: HeadRef, cameras: Cameras, look: Look) -> Shots:
+    async def render(self, head: HeadRef, cameras: Cameras, options: RenderOptions) -> RenderedImages:
         """Take one packed picture per camera. Raises what reading the head raises."""
         ...
-
-
-@dataclass(frozen=True)
-class Network:
-    """What is known about the network behind the stages.
-
-    Attributes:
-        weights_hash: SHA-256 of its weights, hexadecimal.
-        config_name: Name of its configuration.
-        fingerprint: All else that a head depends on besides portrait and options.
-        portraits: All that a portrait depends on besides picture and options.
-        portrait_size: Side of the portrait crop, pixels.
-        sharpens: Whether it has a sharpener.
-    """
-
-    weights_hash: str
-    config_name: str
-    fingerprint: str
-    portraits: str
-    portrait_size: int
-    sharpens: bool
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The stages of one network, here or elsewhere, and what is known about it as things stand."""
-
-    portraits: PortraitCache  # preprocessing, remembered
-    reconstruct: Reconstructor
-    drawer: Drawer
-    network: Callable[[], Network]
 
 
 class StagedPipeline:
     """Runs stages on two pools of threads: making a head never delays pictures of others."""
 
     def __init__(
-        self, stages: Stages, cache: StageCache, creating: Workers, rendering: Workers, storing: Workers
+        self,
+        backend: Backend,
+        portraits: PortraitCache,
+        cache: StageCache,
+        creating: Workers,
+        rendering: Workers,
+        storing: Workers,
     ) -> None:
         """``storing`` are the threads that wait for the store; the pipeline does not close them."""
-        self._stages = stages
+        self._backend = backend
+        self._portraits = portraits
         self._cache = cache
         self._creating = creating
         self._rendering = rendering
@@ -110,13 +83,12 @@ class StagedPipeline:
         """See Pipeline."""
         return await self._creating.run(lambda token: self._reconstruct(creation, token))
 
-    async def render(self, head: HeadRef, cameras: Cameras, look: Look) -> Shots:
+    async def render(self, head: HeadRef, cameras: Cameras, options: RenderOptions) -> RenderedImages:
         """See Pipeline."""
-        drawer = self._stages.drawer
-        fetched = await self._storing.run(lambda _: drawer.fetch(head))
-        shots = await self._rendering.run(lambda token: drawer.draw(fetched, cameras, look, token))
-        count_stages(shots.timings)
-        return shots
+        await self._storing.run(lambda _: self._backend.fetch(head))
+        images = await self._rendering.run(lambda token: self._backend.render(head, cameras, options, token))
+        count_stages(images.timings)
+        return images
 
     def close(self) -> None:
         """Wait for running work and take no more."""
@@ -125,23 +97,25 @@ class StagedPipeline:
 
     def _inspect(self, creation: Creation, token: StopToken) -> Reconstruction:
         watch = Stopwatch()
-        seen = self._stages.portraits.look(creation, watch, token, keep=False)
+        preprocessed = self._portraits.preprocess(creation, watch, token, keep=False)
         count_stages(watch.timings)
-        head = head_pb2.Head(input_sha256=creation.input_sha256, quality=seen.quality, stage_timings=watch.timings)
+        head = head_pb2.Head(
+            input_sha256=creation.input_sha256, quality=preprocessed.quality, stage_timings=watch.timings
+        )
         return Reconstruction(head, b"")
 
     def _reconstruct(self, creation: Creation, token: StopToken) -> Reconstruction:
         if not creation.keep:
             return Reconstruction(*self._compute(creation, token))
-        network = self._stages.network()
+        network = self._backend.network()
         record, copy = _key(creation, "head", network), _key(creation, "gaussians", network)
-        made = self._cache.once(
+        result = self._cache.once(
             record,
             lambda: self._remembered(record, copy),
             lambda: self._make(creation, token, record, copy),
             token.check,
         )
-        return replace(made, portrait=self._stages.portraits.key(creation))
+        return replace(result, portrait=self._portraits.key(creation))
 
     def _remembered(self, record_key: StageKey, copy: StageKey) -> Reconstruction | None:
         record, gaussians = self._cache.get(record_key, "head"), self._cache.get(copy, GAUSSIANS_CODEC)
@@ -164,23 +138,23 @@ class StagedPipeline:
 
     def _compute(self, creation: Creation, token: StopToken) -> tuple[head_pb2.Head, bytes]:
         watch = Stopwatch()
-        seen = self._stages.portraits.look(creation, watch, token, keep=creation.keep)
+        preprocessed = self._portraits.preprocess(creation, watch, token, keep=creation.keep)
         token.check()
-        made = self._stages.reconstruct(seen.portrait, creation.options.refine_steps, token)
-        watch.add_all(made.stage_timings)
+        result = self._backend.reconstruct(preprocessed.portrait, creation.options.refine_steps, token)
+        watch.add_all(result.stage_timings)
         count_stages(watch.timings)
         head = head_pb2.Head(
             input_sha256=creation.input_sha256,
-            weights_hash=made.weights_hash,
-            config_name=made.config_name,
-            gaussian_count=made.gaussian_count,
-            refine_steps=made.refine_steps,
-            quality=seen.quality,
-            input_camera=made.input_camera if made.HasField("input_camera") else None,
-            bounding_box=made.bounding_box,
+            weights_hash=result.weights_hash,
+            config_name=result.config_name,
+            gaussian_count=result.gaussian_count,
+            refine_steps=result.refine_steps,
+            quality=preprocessed.quality,
+            input_camera=result.input_camera if result.HasField("input_camera") else None,
+            bounding_box=result.bounding_box,
             stage_timings=watch.timings,
         )
-        return head, made.gaussians
+        return head, result.gaussians
 
 
 def _key(creation: Creation, stage: str, network: Network) -> StageKey:

@@ -1,53 +1,25 @@
-"""The preprocess stage with a memory: the same portrait with the same options is looked at once."""
+"""The preprocess stage with a memory: the same portrait with the same options is preprocessed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
 
 import safetensors.torch
 import torch
 import zstandard
 
+from headlift.backend.protocol import Backend, PreprocessedPortrait
 from headlift.errors import InvalidInputError
-from headlift.gateway.context import StopToken
 from headlift.gateway.validation import Creation
 from headlift.model.types import Cameras, Portrait
-from headlift.stages.preprocess import Preprocess, PreprocessOptions, SeveralFaces
-from headlift.stages.preprocess.messages import quality_message
+from headlift.stages.clock import Stopwatch
+from headlift.stages.preprocess import PreprocessOptions, SeveralFaces
+from headlift.stages.stop_token import StopToken
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import head_pb2
 
 _STAGE = "preprocess"
 _QUALITY_CODEC, _PORTRAIT_CODEC = "quality", "tensors"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A portrait, and the record of its quality."""
-
-    portrait: Portrait
-    quality: head_pb2.Quality
-
-
-class Watch(Protocol):
-    """Where times are noted."""
-
-    cached: set[str]
-
-    def timing(self, stage: str) -> AbstractContextManager[None]:
-        """Add the time inside the block to ``stage``."""
-        ...
-
-
-class Look(Protocol):
-    """What looks at pictures, here or elsewhere."""
-
-    def __call__(self, picture: bytes, options: PreprocessOptions, token: StopToken) -> Seen:
-        """The portrait in a picture file; blocks, and raises what ``Preprocess`` raises."""
-        ...
 
 
 class PortraitCache:
@@ -56,57 +28,57 @@ class PortraitCache:
     Portraits are kept exactly (float32, zstd), so that a cached one changes nothing.
     """
 
-    def __init__(self, look: Look, cache: StageCache, fingerprint: Callable[[], str]) -> None:
-        """``fingerprint`` names, as things stand, everything that the result depends on besides picture and options."""
-        self._look = look
+    def __init__(self, backend: Backend, cache: StageCache) -> None:
+        self._backend = backend
         self._cache = cache
-        self._fingerprint = fingerprint
 
-    def look(self, creation: Creation, watch: Watch, token: StopToken, *, keep: bool = True) -> Seen:
+    def preprocess(
+        self, creation: Creation, watch: Stopwatch, token: StopToken, *, keep: bool = True
+    ) -> PreprocessedPortrait:
         """Preprocess the picture of ``creation``, or remember it; without ``keep`` the cache is left alone."""
         with watch.timing(_STAGE):
             if not keep:
                 return self._run(creation, token)
-            computed: list[Seen] = []
-            fingerprint = self._fingerprint()
+            computed: list[PreprocessedPortrait] = []
+            fingerprint = self._backend.network().portraits
             quality, portrait = (_key(creation, what, fingerprint) for what in ("quality", "portrait"))
 
-            def compute() -> Seen:
-                seen, kept = self._run(creation, token), creation.durability
-                computed.append(seen)
-                self._cache.put(quality, seen.quality.SerializeToString(), _QUALITY_CODEC, kept)
-                self._cache.put(portrait, pack_portrait(seen.portrait), _PORTRAIT_CODEC, kept)
-                return seen
+            def compute() -> PreprocessedPortrait:
+                preprocessed, kept = self._run(creation, token), creation.durability
+                computed.append(preprocessed)
+                self._cache.put(quality, preprocessed.quality.SerializeToString(), _QUALITY_CODEC, kept)
+                self._cache.put(portrait, pack_portrait(preprocessed.portrait), _PORTRAIT_CODEC, kept)
+                return preprocessed
 
-            seen = self._cache.once(portrait, lambda: self._remembered(quality, portrait), compute, token.check)
+            preprocessed = self._cache.once(portrait, lambda: self._remembered(quality, portrait), compute, token.check)
             if not computed:
                 watch.cached.add(_STAGE)
-            return seen
+            return preprocessed
 
     def key(self, creation: Creation) -> StageKey:
         """Where the portrait is kept."""
-        return _key(creation, "portrait", self._fingerprint())
+        return _key(creation, "portrait", self._backend.network().portraits)
 
     def recall(self, path: str) -> Portrait | None:
         """The portrait that is kept at ``path``; None where it is no longer."""
         data = self._cache.read(path, _PORTRAIT_CODEC)
         return unpack_portrait(data) if data is not None else None
 
-    def _run(self, creation: Creation, token: StopToken) -> Seen:
+    def _run(self, creation: Creation, token: StopToken) -> PreprocessedPortrait:
         options = PreprocessOptions(SeveralFaces(creation.options.several_faces.upper()), creation.options.face_index)
         try:
-            return self._look(creation.picture, options, token)
+            return self._backend.preprocess(creation.picture, options, token)
         except InvalidInputError as error:
             # Whatever is wrong with the picture, the field at fault is the picture.
             error.field = error.field or "picture"
             raise
 
-    def _remembered(self, quality_key: StageKey, portrait_key: StageKey) -> Seen | None:
+    def _remembered(self, quality_key: StageKey, portrait_key: StageKey) -> PreprocessedPortrait | None:
         quality = self._cache.get(quality_key, _QUALITY_CODEC)
         portrait = self._cache.get(portrait_key, _PORTRAIT_CODEC) if quality is not None else None
         if quality is None or portrait is None:
             return None
-        return Seen(unpack_portrait(portrait), head_pb2.Quality.FromString(quality))
+        return PreprocessedPortrait(unpack_portrait(portrait), head_pb2.Quality.FromString(quality))
 
 
 def _key(creation: Creation, what: str, fingerprint: str) -> StageKey:
@@ -116,16 +88,6 @@ def _key(creation: Creation, what: str, fingerprint: str) -> StageKey:
         "fingerprint": fingerprint,
     }
     return StageKey(creation.tenant, creation.input_sha256, what, options, "")
-
-
-def looking(preprocess: Preprocess) -> Look:
-    """Preprocessing in this process."""
-
-    def look(picture: bytes, options: PreprocessOptions, token: StopToken) -> Seen:
-        result = preprocess(picture, options)
-        return Seen(result.portrait, quality_message(result))
-
-    return look
 
 
 def pack_portrait(portrait: Portrait) -> bytes:

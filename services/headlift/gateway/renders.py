@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from headlift.backend.protocol import RenderedImages
+from headlift.backend.workers import Workers
 from headlift.errors import HeadliftError, StoreError
 from headlift.gateway.idempotency import SharedWork
-from headlift.gateway.pipeline import Shots
-from headlift.gateway.workers import Workers
+from headlift.media.pictures import RenderOptions
 from headlift.model.types import Cameras
-from headlift.render.pictures import Look
 from headlift.store.heads import HeadName, HeadStore, renders_prefix
 from headlift.store.sealed import SealedStore
 from headlift.store.single_flight import POLL_S, LeaseWaiter
@@ -46,57 +46,63 @@ class RenderCache:
         leases: Leases | None = None,
         keeps: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``fingerprint`` names, as things stand, what pictures depend on besides head, cameras and look.
+        """``fingerprint`` names, as things stand, what pictures depend on besides head, cameras and options.
 
         Larger answers than ``bytes_max`` are not kept, and none while ``keeps`` says no.
         """
         self._hot, self._heads, self._storing = hot, heads, storing
         self._fingerprint, self._bytes_max, self._leases, self._keeps = fingerprint, bytes_max, leases, keeps
-        self._shared: SharedWork[Shots] = SharedWork()
+        self._shared: SharedWork[RenderedImages] = SharedWork()
         self._background: set[asyncio.Task[None]] = set()
 
-    async def take(self, name: HeadName, cameras: Cameras, look: Look, render: Callable[[], Awaitable[Shots]]) -> Shots:
+    async def take(
+        self,
+        name: HeadName,
+        cameras: Cameras,
+        options: RenderOptions,
+        render: Callable[[], Awaitable[RenderedImages]],
+    ) -> RenderedImages:
         """The pictures, from the cache or from ``render``, which must fail where there is no such head."""
-        path = f"{renders_prefix(name)}/{self._digest(cameras, look)}"
+        path = f"{renders_prefix(name)}/{self._digest(cameras, options)}"
         return await self._shared.run((path, ""), "", lambda: self._once(name, path, render))
 
-    async def _once(self, name: HeadName, path: str, render: Callable[[], Awaitable[Shots]]) -> Shots:
+    async def _once(self, name: HeadName, path: str, render: Callable[[], Awaitable[RenderedImages]]) -> RenderedImages:
         waiter = LeaseWaiter(self._leases, path)
-        shots: Shots | None = None
+        images: RenderedImages | None = None
         try:
-            while (shots := await self._recall(name, path)) is None:
+            while (images := await self._recall(name, path)) is None:
                 if await self._storing.run(lambda _: waiter.should_compute()):
                     break
                 await asyncio.sleep(POLL_S)
-            if shots is not None:
-                return shots
-            shots = await render()
-            return shots
+            if images is not None:
+                return images
+            images = await render()
+            return images
         finally:
             # Nobody waits for the keeping; the lease ends after it, so that whoever waits for that finds the pictures.
-            self._after(self._finish(name, path, shots, waiter))
+            self._after(self._finish(name, path, images, waiter))
 
-    async def _recall(self, name: HeadName, path: str) -> Shots | None:
+    async def _recall(self, name: HeadName, path: str) -> RenderedImages | None:
         return await self._storing.run(lambda _: self._read(name, path))
 
-    def _read(self, name: HeadName, path: str) -> Shots | None:
+    def _read(self, name: HeadName, path: str) -> RenderedImages | None:
         try:
             data = self._hot.get_whole(path, _CODEC)
             # The hot tier may not have heard yet that the head was deleted.
-            return unpack_shots(data) if data is not None and self._heads.exists(name) else None
+            return unpack_images(data) if data is not None and self._heads.exists(name) else None
         except StoreError:
             return None
 
-    async def _finish(self, name: HeadName, path: str, shots: Shots | None, waiter: LeaseWaiter) -> None:
-        if shots is not None and not all(t.cached for t in shots.timings):
-            await self._storing.run(lambda _: self._keep(name, path, shots))
+    async def _finish(self, name: HeadName, path: str, images: RenderedImages | None, waiter: LeaseWaiter) -> None:
+        if images is not None and not all(t.cached for t in images.timings):
+            await self._storing.run(lambda _: self._keep(name, path, images))
         await self._storing.run(lambda _: waiter.release())
 
-    def _keep(self, name: HeadName, path: str, shots: Shots) -> None:
-        if sum(map(len, shots.pictures)) > self._bytes_max or not self._keeps():
+    def _keep(self, name: HeadName, path: str, images: RenderedImages) -> None:
+        if sum(map(len, images.pictures)) > self._bytes_max or not self._keeps():
             return
         try:
-            self._hot.put(path, pack_shots(shots), _CODEC)
+            self._hot.put(path, pack_images(images), _CODEC)
             # Asked after the put: a deletion that did not see these pictures has already removed the record.
             if not self._heads.exists(name):
                 self._hot.delete_all(renders_prefix(name))
@@ -108,26 +114,26 @@ class RenderCache:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _digest(self, cameras: Cameras, look: Look) -> str:
-        text = json.dumps([self._fingerprint(), asdict(look), cameras.width, cameras.height], sort_keys=True)
+    def _digest(self, cameras: Cameras, options: RenderOptions) -> str:
+        text = json.dumps([self._fingerprint(), asdict(options), cameras.width, cameras.height], sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for tensor in (cameras.viewmats, cameras.Ks):
             digest.update(tensor.detach().double().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
 
-def pack_shots(shots: Shots) -> bytes:
+def pack_images(images: RenderedImages) -> bytes:
     """Pictures as bytes."""
-    pictures = [picture_pb2.Picture(data=data) for data in shots.pictures]
-    return pb.RenderHeadResponse(pictures=pictures, stage_timings=shots.timings).SerializeToString()
+    pictures = [picture_pb2.Picture(data=data) for data in images.pictures]
+    return pb.RenderHeadResponse(pictures=pictures, stage_timings=images.timings).SerializeToString()
 
 
-def unpack_shots(data: bytes) -> Shots:
-    """Inverse of ``pack_shots``; every stage cost nothing this time."""
+def unpack_images(data: bytes) -> RenderedImages:
+    """Inverse of ``pack_images``; every stage cost nothing this time."""
     message = pb.RenderHeadResponse.FromString(data)
     for timing in message.stage_timings:
         timing.duration_ms, timing.cached = 0.0, True
-    return Shots([p.data for p in message.pictures], list(message.stage_timings))
+    return RenderedImages([p.data for p in message.pictures], list(message.stage_timings))
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

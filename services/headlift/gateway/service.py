@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from headlift import codec
-from headlift.gateway import exports, looks, validation
+from headlift.backend.protocol import HeadRef, RenderedImages
+from headlift.backend.workers import Workers
+from headlift.gateway import exports, validation
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
 from headlift.gateway.live.service import Live, LiveContext
 from headlift.gateway.paging import PageTokens
-from headlift.gateway.pipeline import HeadRef, Pipeline, Shots
+from headlift.gateway.pipeline import Pipeline
+from headlift.gateway.render_options import (
+    parse_camera_count,
+    parse_orbit,
+    parse_render_options,
+    picture_message,
+)
 from headlift.gateway.renders import RenderCache
-from headlift.gateway.workers import Workers
+from headlift.media.pictures import RenderOptions
 from headlift.model.types import Cameras
-from headlift.render.pictures import Look
 from headlift.store.heads import HeadName, HeadStore
 from headlift.telemetry.metrics import metrics
 from headlift.v1 import head_service_pb2 as pb
@@ -85,26 +92,28 @@ class HeadServicer:
         """See the contract."""
         check_alive(context)
         name = validation.parse_name(request.name)
-        look = looks.parse_look(request.picture, looks.parse_camera_count(request))
+        options = parse_render_options(request.picture, parse_camera_count(request))
         messages = request.cameras
-        cameras = await self._storing.run(lambda _: codec.cameras_from_messages(messages, look.width, look.height))
-        shots = await self._shots(name, cameras, look)
-        pictures = [looks.picture_message(data, request.picture, look) for data in shots.pictures]
-        return pb.RenderHeadResponse(pictures=pictures, stage_timings=shots.timings)
+        cameras = await self._storing.run(
+            lambda _: codec.cameras_from_messages(messages, options.width, options.height)
+        )
+        images = await self._images(name, cameras, options)
+        pictures = [picture_message(data, request.picture, options) for data in images.pictures]
+        return pb.RenderHeadResponse(pictures=pictures, stage_timings=images.timings)
 
     async def RenderOrbit(
         self, request: pb.RenderOrbitRequest, context: CallContext
     ) -> AsyncIterator[pb.RenderOrbitResponse]:
         """See the contract."""
         check_alive(context)
-        name, look = validation.parse_name(request.name), looks.parse_look(request.picture, 1)
-        yaws, shared = looks.parse_orbit(request)
-        cameras = codec.orbit(shared, look.width, look.height, yaws_deg=yaws)
-        head = await self._open(name)
+        name, options = validation.parse_name(request.name), parse_render_options(request.picture, 1)
+        yaws, shared = parse_orbit(request)
+        cameras = codec.orbit(shared, options.width, options.height, yaws_deg=yaws)
+        head = HeadRef.stored(self._heads, name)
         for i, yaw_deg in enumerate(yaws):
             check_alive(context)
-            shots = await self._pipeline.render(head, cameras[i], look)
-            picture = looks.picture_message(shots.pictures[0], request.picture, look)
+            images = await self._pipeline.render(head, cameras[i], options)
+            picture = picture_message(images.pictures[0], request.picture, options)
             yield pb.RenderOrbitResponse(picture=picture, frame_index=i, frame_count=len(yaws), yaw_deg=yaw_deg)
 
     async def ExportHead(
@@ -125,13 +134,8 @@ class HeadServicer:
         """See the contract."""
         return self.live.answers(requests, context)
 
-    async def _open(self, name: HeadName) -> HeadRef:
-        """The head of this name. NotFoundError: there is none."""
-        await self._storing.run(lambda _: self._heads.get(name))
-        return HeadRef(str(name), lambda: self._heads.gaussians(name), lambda: self._heads.packed(name))
+    async def _images(self, name: HeadName, cameras: Cameras, options: RenderOptions) -> RenderedImages:
+        async def render() -> RenderedImages:
+            return await self._pipeline.render(HeadRef.stored(self._heads, name), cameras, options)
 
-    async def _shots(self, name: HeadName, cameras: Cameras, look: Look) -> Shots:
-        async def render() -> Shots:
-            return await self._pipeline.render(await self._open(name), cameras, look)
-
-        return await (self._renders.take(name, cameras, look, render) if self._renders else render())
+        return await (self._renders.take(name, cameras, options, render) if self._renders else render())

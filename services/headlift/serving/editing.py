@@ -8,6 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
+from headlift.backend.local import LocalBackend, device_of, weights_path
+from headlift.backend.protocol import Backend
+from headlift.backend.workers import Workers
 from headlift.errors import MissingWeightsError
 from headlift.gateway.creation import Creator
 from headlift.gateway.edits.editor import Editor
@@ -16,13 +19,13 @@ from headlift.gateway.edits.parsing import Segment, by_parser, by_stage
 from headlift.gateway.edits.service import EditServicer
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.subjects import Subjects
-from headlift.gateway.pipeline import Stages
-from headlift.gateway.workers import Workers
+from headlift.gateway.portraits import PortraitCache
+from headlift.model.sizes import HeadModel
 from headlift.pretrained.facer import load_face_parsing
-from headlift.serving.network import device_of, pack_head, weights_path
 from headlift.settings import Settings
 from headlift.stages.edit import load_edit
 from headlift.stages.preprocess.parsing import FacerParser
+from headlift.stages.rpc import pack_head
 from headlift.store.heads import HeadStore
 from headlift.store.stages import StageCache
 
@@ -34,16 +37,18 @@ def compose_edits(
     settings: Settings,
     heads: HeadStore,
     cache: StageCache,
-    stages: Stages,
+    backend: Backend,
+    portraits: PortraitCache,
     creator: Creator,
     editing: Workers,
     storing: Workers,
 ) -> EditServicer:
     """EditService over the stores and stages of HeadService; nothing is loaded yet."""
-    subjects = Subjects(heads, cache, stages.portraits, stages.drawer, segmenting(settings))
-    embedder = Embedder(subjects, stages.portraits, picture_bytes_max=settings.picture_bytes_max)
+    subjects = Subjects(heads, cache, portraits, backend, segmenting(settings))
+    embedder = Embedder(subjects, portraits, picture_bytes_max=settings.picture_bytes_max)
     editor = Editor(subjects, embedder, cache, pack_head)
-    return EditServicer(loading(settings), subjects, embedder, editor, creator, editing, storing)
+    loaded = backend.stage_reconstruct.model if isinstance(backend, LocalBackend) else None
+    return EditServicer(loading(settings, loaded), subjects, embedder, editor, creator, editing, storing)
 
 
 def segmenting(settings: Settings) -> Segment:
@@ -54,11 +59,15 @@ def segmenting(settings: Settings) -> Segment:
     return by_parser(once(lambda: FacerParser(load_face_parsing(path))))
 
 
-def loading(settings: Settings) -> Callable[[], EditStage]:
-    """The editing network, loaded by the first call."""
+def loading(settings: Settings, loaded: HeadModel | None) -> Callable[[], EditStage]:
+    """The editing network, loaded by the first call around ``loaded``, where the reconstruction network is here."""
     return once(
         lambda: load_edit(
-            edit_weights_path(settings), device_of(settings.device), weights_path(settings), settings.clip_weights
+            edit_weights_path(settings),
+            device_of(settings.device),
+            weights_path(settings),
+            settings.clip_weights,
+            loaded,
         )
     )
 

@@ -27,6 +27,11 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from headlift import __version__
+from headlift.backend.calls import Reply, by_value, opened
+from headlift.backend.network_watch import NetworkWatch
+from headlift.backend.protocol import Network
+from headlift.backend.remote import RemoteBackend, remote_handlers
+from headlift.backend.replica import TOGETHER, StageReplica
 from headlift.errors import (
     BackendUnavailableError,
     CancelledError,
@@ -34,24 +39,16 @@ from headlift.errors import (
     OverloadedError,
     StageUnavailableError,
 )
-from headlift.gateway.context import StopToken
-from headlift.gateway.pipeline import Network
-from headlift.serving.compose import Computing
 from headlift.serving.deployments import APP, TOPOLOGIES, AppConfig, options_of, parse_app, where
 from headlift.serving.local_ray import ended_here, local_ray, refused, stay_on_loopback, warn_if_open
 from headlift.serving.ray_metrics import RayMetrics
-from headlift.serving.remote.calls import Reply, opened
-from headlift.serving.remote.known import KnownNetwork
-from headlift.serving.remote.replica import TOGETHER, StageReplica
-from headlift.serving.remote.stages import RemoteDrawer, remote_answers, remote_look, remote_reconstruct
-from headlift.serving.remote.transport import by_value
 from headlift.serving.telemetry import trace_replica
 from headlift.settings import Settings, no_telemetry
+from headlift.stages.stop_token import StopToken
 from headlift.telemetry.metrics import metrics
 from headlift.telemetry.tracing import inject
 
 _log = logging.getLogger(__name__)
-_CREATE_WORKERS, _RENDER_WORKERS = 32, 64  # threads of the edge that wait for replicas
 _AWAY = (
     exceptions.RayActorError,
     exceptions.ActorUnavailableError,
@@ -165,9 +162,9 @@ class Ingress(Replica):
 class HandleCall:
     """A StageCall over a deployment's handle."""
 
-    def __init__(self, handle: DeploymentHandle[Any], stage: str, heard: Callable[[str], None]) -> None:
-        """``heard`` is told the weights of every reply."""
-        self._stage, self._heard = stage, heard
+    def __init__(self, handle: DeploymentHandle[Any], stage: str, on_weights: Callable[[str], None]) -> None:
+        """``on_weights`` is told the weights of every reply."""
+        self._stage, self._on_weights = stage, on_weights
         ask = handle.options(method_name="ask")
         self._ways = {True: ask.options(_by_reference=False), False: ask.options(_by_reference=True)}
 
@@ -190,7 +187,7 @@ class HandleCall:
         try:
             with token.stopping(lambda: _cancel(response)):
                 reply: Reply = response.result(timeout_s=remaining_s)
-            self._heard(reply[2])
+            self._on_weights(reply[2])
             return opened(reply)
         except TimeoutError:
             _cancel(response)
@@ -245,7 +242,7 @@ def connected(address: str, node_ip: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def deployed(config: AppConfig, name: str = APP) -> Iterator[Computing]:
+def deployed(config: AppConfig, name: str = APP) -> Iterator[RemoteBackend]:
     """The application runs as long as the block.
 
     Raises:
@@ -259,7 +256,7 @@ def deployed(config: AppConfig, name: str = APP) -> Iterator[Computing]:
         raise BackendUnavailableError("The deployments did not become ready; the log says which, and why.") from None
     ended = ended_here()
     try:
-        yield computing(config.topology, name)
+        yield ray_backend(config.topology, name)
     finally:
         # Asked without a cluster, Serve would start one; asked in one that has ended, it would wait for a minute.
         if ray.is_initialized() and not ended():
@@ -267,7 +264,7 @@ def deployed(config: AppConfig, name: str = APP) -> Iterator[Computing]:
                 serve.delete(name)
 
 
-def computing(topology: str, name: str = APP) -> Computing:
+def ray_backend(topology: str, name: str = APP) -> RemoteBackend:
     """The stages of an application that runs.
 
     Raises:
@@ -290,22 +287,13 @@ def computing(topology: str, name: str = APP) -> Computing:
         except (*_AWAY, TimeoutError):
             raise StageUnavailableError("A replica that was asked for its weights went away.") from None
 
-    known = KnownNetwork(network, ask)
-    answers = remote_answers({stage: HandleCall(handles[d], stage, known.heard) for stage, d in places.items()})
-    split = places["encode"] != places["decode"]
-    return Computing(
-        look=remote_look(answers),
-        reconstruct=remote_reconstruct(answers, split=split),
-        drawer=RemoteDrawer(answers, sharpens=network.sharpens, split=places["render"] != places["sharpen"]),
-        answers=answers,
-        network=network,
+    watch = NetworkWatch(network, ask)
+    return RemoteBackend(
+        remote_handlers({stage: HandleCall(handles[d], stage, watch.report_weights) for stage, d in places.items()}),
+        watch,
         about=f"{network.config_name} ({network.weights_hash[:12]}) on {device}, ray {topology}",
-        create_workers=_CREATE_WORKERS,
-        render_workers=_RENDER_WORKERS,
-        warm_up=lambda: None,
-        close=known.close,
-        current=known.current,
-        settled=known.settled,
+        split_reconstruct=places["encode"] != places["decode"],
+        split_render=places["render"] != places["sharpen"],
         lost=_raylet_gone(),
     )
 

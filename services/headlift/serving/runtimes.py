@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from headlift.backend.protocol import Backend
 from headlift.errors import BackendUnavailableError
-from headlift.serving.compose import Computing
 from headlift.serving.deployments import AppConfig, read_config
 from headlift.settings import Settings
 
 
 @contextmanager
-def running(settings: Settings, config: Path | None = None) -> Iterator[Computing | None]:
+def running(settings: Settings, config: Path | None = None) -> Iterator[Backend | None]:
     """The stages that ``settings`` name, as long as the block; None stands for those of this process.
 
     Without ``ray_address`` a Ray of this machine alone is started and ended again, and the application of ``config``
@@ -36,10 +36,10 @@ def running(settings: Settings, config: Path | None = None) -> Iterator[Computin
         ) from None
     with ray_app.connected(settings.ray_address, settings.ray_node_ip):
         if settings.ray_address:
-            yield ray_app.computing(app.topology)
+            yield ray_app.ray_backend(app.topology)
             return
-        with ray_app.deployed(app) as computing:
-            yield computing
+        with ray_app.deployed(app) as backend:
+            yield backend
 
 
 def replica_settings(settings: Settings) -> dict[str, str | int | float | bool]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from headlift.backend.workers import Workers
 from headlift.errors import InvalidInputError, StoreError
 from headlift.gateway.renders import RenderCache
-from headlift.gateway.workers import Workers
 from headlift.settings import Settings
 from headlift.store.blobs import BlobStore, OnAccess, ignore_access
 from headlift.store.breaker import Breaker, BreakerStore, OnChange

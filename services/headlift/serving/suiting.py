@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from headlift.backend.local import device_of
 from headlift.model.splat import native
-from headlift.serving.network import device_of
 from headlift.settings import Settings
 
 # Drawing in plain torch takes some hundred times as long: two seconds a picture and six a refinement step on two cores.

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from headlift import __version__
-from headlift.gateway.pipeline import Network
+from headlift.backend.protocol import Network
 from headlift.settings import Settings
 from headlift.telemetry.exposition import MetricsServer
 from headlift.telemetry.logs import start_logging

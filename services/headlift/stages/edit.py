@@ -19,13 +19,14 @@ from torch import Tensor
 from headlift.errors import IncompatibleWeightsError, InvalidInputError, MissingWeightsError
 from headlift.model.cameras import orbit_camera
 from headlift.model.checkpoint import load_checkpoint, weights_hash
-from headlift.model.edit.checkpoint import load_edit_weights
+from headlift.model.edit.checkpoint import load_edit_weights, tunes_decoder
 from headlift.model.edit.complexion import Complexion, recolored
 from headlift.model.edit.difference import apply_difference
 from headlift.model.edit.map_words import MapWords
 from headlift.model.edit.model import EditModel, MapShape
 from headlift.model.edit.style import StyleModel, picture_features
 from headlift.model.mini.model import MiniHead
+from headlift.model.sizes import HeadModel
 from headlift.model.types import Cameras, Gaussians, Portrait
 
 _CACHE_SIZE = 8  # decoded heads, 3.7 MB each: an edit's `before` is the last one's `after`
@@ -289,7 +290,11 @@ class Edit:
 
 
 def load_edit(
-    path: Path, device: torch.device | str = "cpu", reconstruction: Path | None = None, clip: Path | None = None
+    path: Path,
+    device: torch.device | str = "cpu",
+    reconstruction: Path | None = None,
+    clip: Path | None = None,
+    loaded: HeadModel | None = None,
 ) -> Edit:
     """The stage from files.
 
@@ -298,13 +303,16 @@ def load_edit(
         device: Where it runs.
         reconstruction: The checkpoint that the weights go with; None takes the mini that is shipped.
         clip: open_clip's weights, for editing models of the paper's sizes, which take their styles from them.
+        loaded: The network of ``reconstruction``, where it is on ``device`` already: it is shared, unless the editing
+            weights bring a decoder of their own.
 
     Raises:
         WeightsError: A file cannot be used, or they do not belong together.
     """
     base = reconstruction or Path(str(resources.files("headlift") / "weights" / _SHIPPED))
-    perchead, _ = load_checkpoint(base)
-    weights = load_edit_weights(path, perchead.to(device).eval().requires_grad_(False))
+    if loaded is None or tunes_decoder(path):  # the tuned decoder replaces the network's own: it needs a copy
+        loaded = load_checkpoint(base)[0].to(device).eval().requires_grad_(False)
+    weights = load_edit_weights(path, loaded)
     model = weights.model.to(device)
     files = [path, base]
     if weights.style is not None:

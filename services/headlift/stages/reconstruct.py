@@ -150,8 +150,8 @@ class Reconstruct:
         moved = [p.to(self.device) for p in portraits]
         cameras = [p.camera for p in moved if p.camera is not None]
         image, alpha = (torch.stack([getattr(p, name) for p in moved]) for name in ("image", "alpha"))
-        known = torch.stack([p.source_mask() for p in portraits]).to(self.device)
-        tokens = self.model.encode(image, alpha, _joined(cameras) if cameras else None, known)
+        source_mask = torch.stack([p.source_mask() for p in portraits]).to(self.device)
+        tokens = self.model.encode(image, alpha, _joined(cameras) if cameras else None, source_mask)
         return [_row(tokens, i) for i in range(len(portraits))]
 
     def _checked(self, tokens: ImageTokens) -> ImageTokens:

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from headlift.client import Frame, camera, camera_from_matrices
 from headlift.errors import InvalidInputError
-from headlift.gateway import progress
 from headlift.media.video import write_video
+from headlift.stages import progress
 from headlift.v1 import camera_pb2, head_pb2
 from headlift.web.context import AppContext, cancel_on_disconnect, context_of
 from headlift.web.requests import IMAGE_TYPES, integer, number, read_body, read_json

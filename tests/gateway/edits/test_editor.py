@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from headlift.backend.protocol import RenderedImages
 from headlift.errors import CancelledError, InvalidInputError
-from headlift.gateway.context import StopToken
-from headlift.gateway.draw import Draw
 from headlift.gateway.edits.editor import Editor
 from headlift.gateway.edits.embedding import Embedder
 from headlift.gateway.edits.maps import map_message
@@ -13,9 +12,11 @@ from headlift.gateway.edits.requests import parse_edit_head
 from headlift.gateway.edits.subjects import Subjects
 from headlift.gateway.portraits import PortraitCache
 from headlift.model.splat import available_backends
-from headlift.render.stage import Render
-from headlift.serving.network import pack_head, unpack_head
+from headlift.stages.clock import Stopwatch
 from headlift.stages.edit import Edit, load_edit
+from headlift.stages.render import Render, render_pictures
+from headlift.stages.rpc import pack_head, unpack_head
+from headlift.stages.stop_token import StopToken
 from headlift.store.files import FileStore
 from headlift.store.heads import HeadStore
 from headlift.store.sealed import SealedStore
@@ -43,12 +44,23 @@ def heads(store):
 
 @pytest.fixture
 def editor(store, heads):
-    """Over a store of its own; no portraits are looked at."""
+    """Over a store of its own; no portraits are preprocessed."""
     cache = StageCache(store)
-    portraits = PortraitCache(lambda *_: pytest.fail("there is no portrait"), cache, "none")
-    backend = "native" if "native" in available_backends() else "reference"
-    subjects = Subjects(heads, cache, portraits, Draw(Render(backend, "cpu"), None))
+    backend = RenderBackend()
+    portraits = PortraitCache(backend, cache)
+    subjects = Subjects(heads, cache, portraits, backend)
     return Editor(subjects, Embedder(subjects, portraits, picture_bytes_max=1 << 20), cache, pack_head)
+
+
+class RenderBackend:
+    """Takes pictures and does nothing else."""
+
+    def render(self, head, cameras, options, token):
+        rasterizer = "native" if "native" in available_backends() else "reference"
+        watch = Stopwatch()
+        render = Render(rasterizer, "cpu")
+        pictures = render_pictures(render, None, head.unpacked(), cameras, options, token, watch)
+        return RenderedImages(pictures, watch.timings)
 
 
 class CountedStop(StopToken):

@@ -20,6 +20,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, status_pb2
 
+from headlift.backend.workers import Workers
 from headlift.errors import (
     ConflictError,
     HeadliftError,
@@ -29,9 +30,8 @@ from headlift.errors import (
     StoreError,
 )
 from headlift.gateway.batch.parsing import BatchItem, body_sha256, count_items, items_of, operation_name, parse_batch
-from headlift.gateway.context import without_deadline
 from headlift.gateway.idempotency import conflict
-from headlift.gateway.workers import Workers
+from headlift.stages.stop_token import without_deadline
 from headlift.status import status_of, unexpected_status
 from headlift.store.operations import OperationName, OperationStore
 from headlift.v1 import batch_service_pb2 as pb

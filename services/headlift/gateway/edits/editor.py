@@ -15,7 +15,6 @@ from torch import Tensor
 
 from headlift.codec import bounding_box, message_from_camera
 from headlift.errors import InvalidInputError
-from headlift.gateway.context import StopToken
 from headlift.gateway.edits.embedding import Embedder, blended
 from headlift.gateway.edits.maps import U8, check_not_empty, difference, map_message, painted, parse_map
 from headlift.gateway.edits.requests import EDITS_MAX, EditOrdered, Step
@@ -25,10 +24,11 @@ from headlift.gateway.edits.strokes import paint
 from headlift.gateway.edits.styles import bad_style, embedding_message
 from headlift.gateway.edits.subjects import Subject, Subjects
 from headlift.gateway.pipeline import Reconstruction, from_cache
-from headlift.gateway.timing import Stopwatch, count_stages
 from headlift.model.cameras import orbit_camera
 from headlift.model.types import Cameras, Gaussians
+from headlift.stages.clock import Stopwatch, count_stages
 from headlift.stages.edit import EditOrder
+from headlift.stages.stop_token import StopToken
 from headlift.store.heads import GAUSSIANS_CODEC
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import edit_pb2, head_pb2

@@ -10,15 +10,15 @@ from threading import Lock
 from torch import Tensor
 
 from headlift.errors import InvalidInputError
-from headlift.gateway.context import StopToken
 from headlift.gateway.edits.requests import parse_head
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.styles import Term, bad_style, embedding_of
 from headlift.gateway.edits.subjects import Subjects, note_cached
 from headlift.gateway.portraits import PortraitCache
-from headlift.gateway.timing import Stopwatch
 from headlift.gateway.validation import parse_creation
 from headlift.model.types import Portrait
+from headlift.stages.clock import Stopwatch
+from headlift.stages.stop_token import StopToken
 from headlift.v1 import head_service_pb2
 
 _KEPT_MAX = 256
@@ -92,7 +92,7 @@ class Embedder:
         try:
             request = head_service_pb2.CreateHeadRequest(parent=f"tenants/{tenant}", picture=picture)
             creation = parse_creation(request, refine_steps_default=0, picture_bytes_max=self._picture_bytes_max)
-            return self._portraits.look(creation, watch, token, keep=False).portrait
+            return self._portraits.preprocess(creation, watch, token, keep=False).portrait
         except InvalidInputError as error:
             error.field = field
             raise

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
+from headlift.backend.workers import Workers
 from headlift.errors import CancelledError, DeadlineError, HeadliftError, InvalidInputError
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
@@ -21,7 +22,6 @@ from headlift.gateway.edits.requests import (
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.subjects import Subjects
 from headlift.gateway.validation import check_range, parse_durability, parse_name, parse_parent, parse_request_id
-from headlift.gateway.workers import Workers
 from headlift.status import status_of
 from headlift.store.blobs import Durability
 from headlift.v1 import edit_service_pb2 as pb

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 from PIL import Image
 
+from headlift.backend.workers import Workers
 from headlift.codec import message_from_camera
 from headlift.errors import InvalidInputError
-from headlift.gateway import progress
-from headlift.gateway.context import CallContext, StopToken, check_alive
+from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
 from headlift.gateway.edits.editor import Editor
 from headlift.gateway.edits.embedding import Embedder
@@ -26,10 +26,11 @@ from headlift.gateway.edits.requests import parse_edit_head, parse_head
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.styles import embedding_message, parse_style
 from headlift.gateway.edits.subjects import Subjects
-from headlift.gateway.timing import Stopwatch, count_stages
 from headlift.gateway.validation import check_enum, parse_name, parse_parent
-from headlift.gateway.workers import Workers
 from headlift.model.types import Portrait
+from headlift.stages import progress
+from headlift.stages.clock import Stopwatch, count_stages
+from headlift.stages.stop_token import StopToken
 from headlift.v1 import edit_pb2, picture_pb2
 from headlift.v1 import edit_service_pb2 as pb
 

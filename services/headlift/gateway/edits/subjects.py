@@ -10,21 +10,21 @@ import torch
 import zstandard
 from torch import Tensor
 
+from headlift.backend.protocol import Backend, HeadRef
 from headlift.codec import matrix
 from headlift.errors import NotFoundError
-from headlift.gateway.context import StopToken
-from headlift.gateway.draw import Drawer, HeadRef
 from headlift.gateway.edits.maps import U8, resize_map
 from headlift.gateway.edits.parsing import Segment, by_stage
 from headlift.gateway.edits.stage import EditStage
 from headlift.gateway.edits.state import PART, EditState, state_of
 from headlift.gateway.edits.styles import embedding_message, embedding_of
 from headlift.gateway.portraits import PortraitCache
-from headlift.gateway.timing import Stopwatch
 from headlift.gateway.validation import parse_name
+from headlift.media.pictures import RenderOptions
 from headlift.model.cameras import orbit_camera
 from headlift.model.types import Cameras, Portrait
-from headlift.render.pictures import Look
+from headlift.stages.clock import Stopwatch
+from headlift.stages.stop_token import StopToken
 from headlift.store.heads import HeadName, HeadStore
 from headlift.store.stages import StageCache, StageKey
 from headlift.v1 import edit_pb2, head_pb2
@@ -60,10 +60,10 @@ class Subjects:
         heads: HeadStore,
         cache: StageCache,
         portraits: PortraitCache,
-        drawer: Drawer,
+        backend: Backend,
         segment: Segment = by_stage,
     ) -> None:
-        self._heads, self._cache, self._portraits, self._drawer = heads, cache, portraits, drawer
+        self._heads, self._cache, self._portraits, self._backend = heads, cache, portraits, backend
         self._segment = segment
 
     def find(self, name: HeadName, stage: EditStage) -> Subject:
@@ -136,8 +136,7 @@ class Subjects:
 
     def head(self, subject: Subject) -> HeadRef:
         """The Gaussians of a head."""
-        name = subject.name
-        return HeadRef(str(name), lambda: self._heads.gaussians(name), lambda: self._heads.packed(name))
+        return HeadRef.stored(self._heads, subject.name)
 
     def _recall(self, subject: Subject, what: str, path: str, stage: EditStage, watch: Stopwatch) -> bytes | None:
         """What was made of the portrait, or of the head in its place, before."""
@@ -156,10 +155,10 @@ class Subjects:
             camera = camera_of(subject.record, portrait.size) or portrait.camera
             return replace(portrait, camera=camera), pb.MAP_ORIGIN_PORTRAIT
         camera = camera_of(subject.record, _RENDER_SIZE) or orbit_camera(0.0, size=_RENDER_SIZE)
-        look = Look(_RENDER_SIZE, _RENDER_SIZE, "raw_float32", alpha=True)
-        shots = self._drawer.draw(self._drawer.fetch(self.head(subject)), camera, look, token)
-        watch.add_all(t for t in shots.timings if t.stage != "pack")
-        pixels = torch.frombuffer(bytearray(shots.pictures[0]), dtype=torch.float32)
+        options = RenderOptions(_RENDER_SIZE, _RENDER_SIZE, "raw_float32", alpha=True)
+        images = self._backend.render(self.head(subject), camera, options, token)
+        watch.add_all(t for t in images.timings if t.stage != "pack")
+        pixels = torch.frombuffer(bytearray(images.pictures[0]), dtype=torch.float32)
         pixels = pixels.view(_RENDER_SIZE, _RENDER_SIZE, 4).permute(2, 0, 1).contiguous()
         rgb, alpha = pixels[:3] * pixels[3:], pixels[3:]
         return Portrait(rgb, alpha, torch.eye(3, dtype=torch.float64)[:2], camera), pb.MAP_ORIGIN_HEAD

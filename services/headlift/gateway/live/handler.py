@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headlift import codec, formats
+from headlift.backend.protocol import HeadRef, RenderedImages
+from headlift.backend.workers import Workers
 from headlift.errors import HeadliftError
 from headlift.gateway.live.latest_slot import PendingInput
 from headlift.gateway.live.options import SessionPlan
 from headlift.gateway.live.packing import HeadPacker, PackedHead, PackedView, TooLargeError, view_packer
-from headlift.gateway.pipeline import HeadRef, Pipeline, Shots
-from headlift.gateway.timing import Stopwatch
+from headlift.gateway.pipeline import Pipeline
 from headlift.gateway.validation import CreateOptions, Creation
-from headlift.gateway.workers import Workers
 from headlift.model.types import Cameras
+from headlift.stages.clock import Stopwatch
 from headlift.store.heads import HeadName, HeadStore
 from headlift.v1 import camera_pb2, head_pb2
 from headlift.v1 import live_pb2 as pb
@@ -44,7 +45,7 @@ class Answer:
 
     sequence: int
     timestamp_us: int
-    shots: Shots | None  # of the view, if there is one
+    images: RenderedImages | None  # of the view, if there is one
     head: bool  # whether the head is part of the answer
     timings: list[head_pb2.StageTiming] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ class InputHandler:
     async def load(self, name: HeadName) -> head_pb2.Head:
         """Use a stored head; its record. NotFoundError: there is none."""
         record = await self._storing.run(lambda _: self._heads.get(name))
-        self._head = HeadRef(str(name), lambda: self._heads.gaussians(name), lambda: self._heads.packed(name))
+        self._head = HeadRef.stored(self._heads, name)
         self._name = name
         return record
 
@@ -87,9 +88,9 @@ class InputHandler:
             self._cameras = self._parse_camera(pending.camera or _FRONT)
         if self._head is None:
             raise NoHeadError("There is no head yet.")
-        shots = await self._render() if self._plan.views else None
+        images = await self._render() if self._plan.views else None
         head = self._plan.heads and (with_head or pending.kind == "frame")
-        return Answer(pending.sequence, pending.timestamp_us, shots, head, timings)
+        return Answer(pending.sequence, pending.timestamp_us, images, head, timings)
 
     async def repeat(self) -> Answer | None:
         """The latest view and head, for a caller who lost them; None where nothing was answered yet."""
@@ -97,9 +98,9 @@ class InputHandler:
         if self._head is None or not (self._plan.heads or self._viewed):
             return None
         viewed = self._viewed
-        shots = await self._render() if self._plan.views and viewed else None
+        images = await self._render() if self._plan.views and viewed else None
         sequence, timestamp_us = (viewed.sequence, viewed.timestamp_us) if viewed else (self._head_sequence, 0)
-        return Answer(sequence, timestamp_us, shots, self._plan.heads)
+        return Answer(sequence, timestamp_us, images, self._plan.heads)
 
     async def pack(self, answer: Answer, pending: PendingInput | None, keyframe: bool) -> list[pb.LiveResponse]:
         """The messages of an answer. Not to be cancelled unless the session ends: encoders remember what they packed.
@@ -109,12 +110,12 @@ class InputHandler:
         """
         self._viewed = pending if pending is not None and self._plan.views else self._viewed
         messages: list[pb.LiveResponse] = []
-        if answer.shots is not None:
+        if answer.images is not None:
             watch = Stopwatch()
             try:
                 with watch.timing("pack"):
-                    packed = await self._pack_view(answer.shots.pictures[0], keyframe)
-                messages.append(self._view_message(answer, packed, [*answer.shots.timings, *watch.timings]))
+                    packed = await self._pack_view(answer.images.pictures[0], keyframe)
+                messages.append(self._view_message(answer, packed, [*answer.images.timings, *watch.timings]))
             except TooLargeError:
                 if not answer.head:
                     raise
@@ -149,11 +150,11 @@ class InputHandler:
         return made.head.stage_timings
 
     def _parse_camera(self, camera: camera_pb2.Camera) -> Cameras:
-        return codec.cameras_from_messages([camera], self._plan.look.width, self._plan.look.height)
+        return codec.cameras_from_messages([camera], self._plan.render_options.width, self._plan.render_options.height)
 
-    async def _render(self) -> Shots:
+    async def _render(self) -> RenderedImages:
         assert self._head is not None
-        return await self._pipeline.render(self._head, self._cameras, self._plan.look)
+        return await self._pipeline.render(self._head, self._cameras, self._plan.render_options)
 
     async def _pack_view(self, picture: bytes, keyframe: bool) -> PackedView:
         if not self._view_packer.blocks:

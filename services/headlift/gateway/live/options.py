@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headlift.errors import InvalidInputError, PictureTooLargeError
-from headlift.gateway.looks import parse_look
+from headlift.gateway.render_options import parse_render_options
 from headlift.gateway.validation import check_enum, check_range, parse_name, parse_parent
+from headlift.media.pictures import QUALITY_DEFAULT, RenderOptions
 from headlift.media.video import even_sizes
-from headlift.render.messages import SIZE_DEFAULT
-from headlift.render.pictures import QUALITY_DEFAULT, Look
+from headlift.stages.rpc import SIZE_DEFAULT
 from headlift.v1 import live_pb2 as pb
 from headlift.v1 import picture_pb2
 
@@ -43,7 +43,7 @@ class SessionPlan:
     Attributes:
         options: The message itself, without portrait and token, every default filled in.
         tenant: Owner.
-        look: How views are packed; for video and where bytes are bounded, plain pixels.
+        render_options: How views are packed; for video and where bytes are bounded, plain pixels.
         views: Whether views are answered.
         heads: Whether heads are answered.
         video: Whether views are a video.
@@ -52,11 +52,11 @@ class SessionPlan:
 
     options: pb.LiveOpen
     tenant: str
-    look: Look
+    render_options: RenderOptions
     views: bool
     heads: bool
     video: bool
-    format: Look | None
+    format: RenderOptions | None
 
     @property
     def answers_max(self) -> int:
@@ -81,29 +81,35 @@ def parse_open(message: pb.LiveOpen, limits: LiveLimits) -> SessionPlan:
     options.CopyFrom(message)
     options.ClearField("resume_token")
     _fill_defaults(options)
-    look = parse_look(options.picture, 1)
+    picture = parse_render_options(options.picture, 1)
     video = options.video == pb.LIVE_VIDEO_H264
-    if video and (look.width % 2 or look.height % 2):
+    if video and (picture.width % 2 or picture.height % 2):
         raise InvalidInputError(
-            f"A video of {look.width}x{look.height} cannot be made, both sides must be even; ask for "
-            f"{even_sizes(look.width, look.height)}.",
+            f"A video of {picture.width}x{picture.height} cannot be made, both sides must be even; ask for "
+            f"{even_sizes(picture.width, picture.height)}.",
             field="open.picture",
         )
     bounded = options.budget.view_bytes_max > 0 and not video
-    if bounded and look.format not in _ADAPTIVE:
+    if bounded and picture.format not in _ADAPTIVE:
         raise InvalidInputError(
-            f"view_bytes_max cannot be kept with {look.format}; ask for JPEG, WebP or video, or for no limit.",
+            f"view_bytes_max cannot be kept with {picture.format}; ask for JPEG, WebP or video, or for no limit.",
             field="open.budget.view_bytes_max",
         )
-    plain = Look(look.width, look.height, "raw_uint8", alpha=look.alpha and not video, sharpen=look.sharpen)
+    plain = RenderOptions(
+        picture.width,
+        picture.height,
+        "raw_uint8",
+        alpha=picture.alpha and not video,
+        sharpen=picture.sharpen,
+    )
     return SessionPlan(
         options=options,
         tenant=tenant,
-        look=plain if video or bounded else look,
+        render_options=plain if video or bounded else picture,
         views=pb.LIVE_ANSWER_VIEWS in options.answers,
         heads=pb.LIVE_ANSWER_HEADS in options.answers,
         video=video,
-        format=None if video else look,
+        format=None if video else picture,
     )
 
 

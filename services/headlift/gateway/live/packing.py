@@ -16,11 +16,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from PIL import Image
 
+from headlift.backend.protocol import HeadRef
 from headlift.errors import InvalidInputError
 from headlift.formats.delta import DeltaEncoder, DeltaOptions
-from headlift.gateway.draw import HeadRef
 from headlift.gateway.live.options import SessionPlan
-from headlift.render.pictures import Look
+from headlift.media.pictures import RenderOptions
 
 _QUALITY_MIN = 10  # below, JPEG and WebP save few bytes more
 _QUALITY_FACTOR, _QUALITY_RISE = 0.75, 2  # down at once, so that the view fits; up slowly, so that it does not flicker
@@ -46,7 +46,7 @@ class PackedView:
 
 
 class ViewPacker(Protocol):
-    """Packs views rendered with ``SessionPlan.look``, one at a time; on a thread where it ``blocks``."""
+    """Packs views rendered with ``SessionPlan.render_options``, one at a time; on a thread where it ``blocks``."""
 
     blocks: bool
 
@@ -59,7 +59,9 @@ def view_packer(plan: SessionPlan) -> ViewPacker:
     """The packer of a session's views."""
     if plan.format is None:
         budget = plan.options.budget
-        return VideoPacker(plan.look.width, plan.look.height, budget.max_fps or _FPS_ASSUMED, budget.view_bytes_max)
+        return VideoPacker(
+            plan.render_options.width, plan.render_options.height, budget.max_fps or _FPS_ASSUMED, budget.view_bytes_max
+        )
     if plan.options.budget.view_bytes_max:
         return BoundedPacker(plan.format, plan.options.budget.view_bytes_max)
     return PlainPacker(plan.format)
@@ -70,8 +72,8 @@ class PlainPacker:
 
     blocks = False
 
-    def __init__(self, look: Look) -> None:
-        self._quality = look.quality if look.format in ("jpeg", "webp") else 0
+    def __init__(self, options: RenderOptions) -> None:
+        self._quality = options.quality if options.format in ("jpeg", "webp") else 0
 
     def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
         """See ViewPacker."""
@@ -83,16 +85,18 @@ class BoundedPacker:
 
     blocks = True
 
-    def __init__(self, look: Look, bytes_max: int) -> None:
-        self._look, self._bytes_max = look, bytes_max
-        self._quality = look.quality
+    def __init__(self, options: RenderOptions, bytes_max: int) -> None:
+        self._options, self._bytes_max = options, bytes_max
+        self._quality = options.quality
 
     def pack(self, rendered: bytes, keyframe: bool) -> PackedView:
         """See ViewPacker."""
-        look = self._look
-        image = Image.fromarray(np.frombuffer(rendered, np.uint8).reshape(look.height, look.width, look.channels))
+        options = self._options
+        image = Image.fromarray(
+            np.frombuffer(rendered, np.uint8).reshape(options.height, options.width, options.channels)
+        )
         while True:
-            data = _still(image, look.format, self._quality)
+            data = _still(image, options.format, self._quality)
             if len(data) <= self._bytes_max:
                 break
             if self._quality <= _QUALITY_MIN:
@@ -100,7 +104,7 @@ class BoundedPacker:
             self._quality = max(_QUALITY_MIN, int(self._quality * _QUALITY_FACTOR))
         packed = PackedView(data, True, self._quality)
         if len(data) < 0.8 * self._bytes_max:
-            self._quality = min(look.quality, self._quality + _QUALITY_RISE)
+            self._quality = min(options.quality, self._quality + _QUALITY_RISE)
         return packed
 
 

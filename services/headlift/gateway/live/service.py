@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Protocol
 
+from headlift.backend.workers import Workers
 from headlift.errors import DeadlineError, InvalidInputError, OverloadedError
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
@@ -20,7 +21,6 @@ from headlift.gateway.live.session import LiveSession
 from headlift.gateway.paging import PageTokens
 from headlift.gateway.pipeline import Pipeline
 from headlift.gateway.validation import parse_name, parse_parent
-from headlift.gateway.workers import Workers
 from headlift.store.heads import HeadStore
 from headlift.v1 import head_pb2
 from headlift.v1 import head_service_pb2 as service_pb

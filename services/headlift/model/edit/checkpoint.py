@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,16 @@ def load_edit_weights(path: Path | str, reconstruction: HeadModel, *, other_head
     return EditWeights(model.eval().requires_grad_(False), style, provenance, outlines, complexion)
 
 
+def tunes_decoder(path: Path | str) -> bool:
+    """Whether a file holds a fine-tuned decoder, which ``load_edit_weights`` writes over that of the reconstruction.
+
+    Raises:
+        MissingWeightsError, CorruptWeightsError: As ``load_edit_weights``.
+    """
+    with _opened(Path(path)) as file:
+        return any(name.startswith(_TUNED) for name in file.keys())  # noqa: SIM118 - not a dict
+
+
 def headnet_digest(model: HeadModel) -> str:
     """A name of the HeadNet inside a model, the same in half precision; empty without one."""
     if not isinstance(model, MiniHead):
@@ -196,7 +207,8 @@ def _complexion(tensors: dict[str, Tensor], reconstruction: HeadModel) -> Comple
     return complexion
 
 
-def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
     if not source.is_file():
         raise MissingWeightsError(
             f"There are no editing weights {source.name}; train them with `headlift train editor`, "
@@ -204,10 +216,15 @@ def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         with safe_open(source, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptWeightsError(f"{source.name} is not a whole safetensors file.") from error
+
+
+def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _opened(source) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     if FORMAT not in metadata:
         raise CorruptWeightsError(f"{source.name} holds no editing weights; its metadata must have {FORMAT}.")
     return tensors, json.loads(metadata[FORMAT])

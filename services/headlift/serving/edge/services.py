@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from headlift.backend.workers import Workers
 from headlift.gateway.batch.runner import Batches
 from headlift.gateway.batch.service import BatchServicer, OperationsServicer
 from headlift.gateway.paging import PageTokens
+from headlift.stages.rpc import STAGE_RPCS, Handler, StageHandlers, StageServicer
 from headlift.v1 import (
     batch_service_pb2,
     batch_service_pb2_grpc,
@@ -65,4 +67,20 @@ def batch_services(batches: Batches, tokens: PageTokens) -> tuple[ServedService,
             operations_pb2_grpc.add_OperationsServicer_to_server,
             OperationsServicer(batches, tokens),
         ),
+    )
+
+
+def stage_services(handlers: StageHandlers, creating: Workers, rendering: Workers) -> tuple[ServedService, ...]:
+    """The five stage services on the pools that HeadService uses too, so that one admission bounds both."""
+
+    def on(workers: Workers, handler: Handler[Any, Any]) -> Callable[[Any], Awaitable[Any]]:
+        return lambda request: workers.run(lambda token: handler(request, token))
+
+    return tuple(
+        ServedService(
+            rpc.service,
+            rpc.add,
+            StageServicer(rpc, on(creating if rpc.makes_heads else rendering, getattr(handlers, stage))),
+        )
+        for stage, rpc in STAGE_RPCS.items()
     )

@@ -1,0 +1,1 @@
+"""Where stages compute: in this process (``local``) or elsewhere (``remote``), behind one ``Backend``."""

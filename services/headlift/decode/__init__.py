@@ -1,1 +1,0 @@
-"""Stage 3: image tokens become a head."""

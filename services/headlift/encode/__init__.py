@@ -1,1 +1,0 @@
-"""Stage 2: a portrait becomes image tokens."""

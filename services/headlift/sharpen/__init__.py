@@ -1,1 +1,0 @@
-"""Stage 5: the sharpening network over splatted pictures."""
