@@ -42,7 +42,8 @@ class Logged:
                 os.kill(os.getpid(), signal.SIGKILL)
             return preprocess(picture, options, token)
 
-        return type(backend)(logged, backend.reconstruct, backend.draw)
+        backend.preprocess = logged
+        return backend
 
 
 def main(manifest: str, out: str, weights: str, rasterizer: str, address: str, log: str) -> None:
