@@ -18,6 +18,7 @@ from headlift.errors import InvalidCameraError
 from headlift.model.types import DISTANCE, FOCAL, HEAD_CENTER, Cameras
 
 POSE_DIM = 9
+NEAR_M = 0.05  # what is nearer to a camera, or behind it, is projected as if it were that far
 FRONTAL_POSE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)  # the pose of the front camera of the portrait crop
 _FRONT = (1.0, -1.0, -1.0)  # diagonal of the front camera's rotation: OpenCV axes against the head's
 
@@ -131,7 +132,7 @@ def pose_from_cameras(cameras: Cameras) -> Tensor:
 def project(
     cameras: Cameras,
     points: Tensor,  # [C, n, 3] m
-    nearest_m: float = 0.05,
+    nearest_m: float = NEAR_M,
 ) -> tuple[Tensor, Tensor]:
     """Where each camera sees its points: places [C, n, 2] in 0..1 of the picture (x, y), and depths [C, n] m.
 

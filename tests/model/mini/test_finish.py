@@ -164,12 +164,5 @@ def test_a_portrait_with_colours_of_its_own_changes_nothing(colored: float) -> N
     assert match_monochrome(COLORS, portrait(spots)) is COLORS
 
 
-def test_between_the_two_colours_fade() -> None:
-    spots = brightness().repeat(1, 1, 3)
-    spots[40:70, :, 0] += 0.03
-    faded = match_monochrome(COLORS, portrait(spots))
-    assert 0.1 * spread(COLORS) < spread(faded) < 0.9 * spread(COLORS)
-
-
 def test_nobody_in_the_picture_says_nothing() -> None:
     assert match_monochrome(COLORS, torch.zeros(1, 4, 64, 64)) is COLORS

@@ -5,6 +5,7 @@ import torch
 
 from headlift.model.mini.hair import hair_contrast, hair_grain
 from headlift.model.mini.parsing_groups import ParsingGroup
+from headlift.model.types import HEAD_CENTER
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +13,7 @@ def shell():
     """Points on a sphere around the head's middle, all but the lowest of them hairy."""
     generator = torch.Generator().manual_seed(0)
     way = torch.nn.functional.normalize(torch.randn(20_000, 3, generator=generator), dim=-1)
-    points = 0.1 * way + torch.tensor([0.0, 0.03, -0.02])
+    points = 0.1 * way + torch.tensor(HEAD_CENTER)
     return points, (way[:, 1:2] > -0.7).float()
 
 
@@ -36,7 +37,7 @@ def test_strands_run_from_the_crown_downwards():
     def place(turn, drop):
         # about the vertical axis, which the crown's direction leans from by little; at the back, where both agree best
         ring = 0.1 * torch.stack([torch.sin(turn), torch.zeros_like(turn), -torch.cos(turn)], -1)
-        return ring + torch.tensor([0.0, 0.03, -0.02]) - torch.stack([height, drop, height], -1)
+        return ring + torch.tensor(HEAD_CENTER) - torch.stack([height, drop, height], -1)
 
     back = around[(around < 0.6) | (around > 2 * torch.pi - 0.6)]
     height = torch.zeros(len(back))
@@ -50,7 +51,7 @@ def test_strands_run_from_the_crown_downwards():
 def test_there_is_no_seam_where_the_circle_closes():
     turn = torch.linspace(-0.02, 0.02, 81) + torch.pi
     ring = 0.1 * torch.stack([torch.cos(turn), torch.sin(turn) * 0.39, torch.sin(turn) * 0.92], -1)
-    grain = hair_grain(ring + torch.tensor([0.0, 0.03, -0.02]), torch.ones(81, 1))[:, 0]
+    grain = hair_grain(ring + torch.tensor(HEAD_CENTER), torch.ones(81, 1))[:, 0]
     assert grain.diff().abs().max() < 0.35 * (grain.max() - grain.min()).clamp_min(1.0)
 
 

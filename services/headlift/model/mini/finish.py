@@ -22,20 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headlift.model.mini.parsing_groups import SURE
 from headlift.model.types import Gaussians
 
 _BENEATH_STRIDE = 4  # how many-th Gaussian lies beneath; divides half of every template, so mirror images do alike
 _BENEATH_M = 0.003  # less lets it blur what is in front, for splats are sorted by their middles
-_BENEATH_OPACITY = 0.95
 _BENEATH_WIDTH, _UPON_WIDTH = 1.5, 0.5  # of discs in the face, as shares of those elsewhere
 _NEAREST = 6  # neighbours that surround a Gaussian
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _TONE_SIDE = 96  # px; the noise of scans and of JPEG averages out
-_MIN_ALPHA = 0.95  # from which a pixel is the person's own
 _MIN_PIXELS = 64  # or nothing is said of the tone
-# Root mean square of what brightness does not explain: one tone up to the first, coloured from the second; photographs
-# have over .012.
-_MONOCHROME_RMS, _COLOR_RMS = 0.004, 0.008
+_COLOR_RMS = 0.008  # root mean square of what brightness does not explain; one tone has less, photographs over .012
 _TONE_RIDGE = 1e-5  # of the pixels: keeps tones of a brightness that the portrait hardly shows near grey
 
 
@@ -59,7 +56,6 @@ def fill_holes(head: Gaussians, neighbors: Tensor, normals: Tensor, face: Tensor
         head,
         means=head.means - _BENEATH_M * normals * beneath[:, None],
         scales=head.scales.scatter(1, axes, torch.maximum(values, min_overlap * share[:, None] * spacing)),
-        opacities=torch.where(beneath, head.opacities.clamp_min(_BENEATH_OPACITY), head.opacities),
     )
 
 
@@ -72,7 +68,7 @@ def match_monochrome(colors: Tensor, pixels: Tensor) -> Tensor:
         pixels: [1, 4, S, S] RGB multiplied by alpha, and alpha.
     """
     small = F.interpolate(pixels.float(), (_TONE_SIDE, _TONE_SIDE), mode="area")[0]
-    own = small[3] >= _MIN_ALPHA
+    own = small[3] > SURE
     if int(own.sum()) < _MIN_PIXELS:
         return colors
     visible = (small[:3, own] / small[3, own]).mT
@@ -80,11 +76,10 @@ def match_monochrome(colors: Tensor, pixels: Tensor) -> Tensor:
     ridge = _TONE_RIDGE * len(visible) * torch.eye(powers.shape[1]).to(powers)
     by_power = torch.linalg.solve(powers.mT @ powers + ridge, powers.mT @ tint)
     unexplained = float((tint - powers @ by_power).square().mean().sqrt())
-    strength = min(max((_COLOR_RMS - unexplained) / (_COLOR_RMS - _MONOCHROME_RMS), 0.0), 1.0)
-    if not strength:
+    if unexplained > _COLOR_RMS:
         return colors
     powers, tint = _powers_and_tint(colors.float())
-    return torch.lerp(colors, (colors - tint + powers @ by_power).clamp(0, 1).to(colors), strength)
+    return (colors - tint + powers @ by_power).clamp(0, 1).to(colors)
 
 
 def _powers_and_tint(colors: Tensor) -> tuple[Tensor, Tensor]:

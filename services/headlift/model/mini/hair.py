@@ -9,22 +9,19 @@ Legend: B batch, N anchors.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from headlift.model.mini.parsing_groups import ParsingGroup
+from headlift.model.mini.parsing_groups import SURE, ParsingGroup
 from headlift.model.mini.projection import ProjectedImage, ProjectedSample
+from headlift.model.types import HEAD_CENTER
 
-_CENTER, _CROWN = (0.0, 0.03, -0.02), (0.0, 0.92, -0.39)  # m, and a direction
-# Noise: cells a radian round the crown, cells a radian along the strand, strength. The finest is two anchors wide.
-_STRANDS = ((9.0, 2.0, 0.6), (19.0, 3.5, 1.0), (34.0, 5.0, 0.9))
-_WAVE = 0.06  # radians that strands swing sideways
-_MIN_CONFIDENCE = 0.7  # probability from which a pixel is surely hair ...
-_MIN_ALPHA = 0.9  # ... and alpha, for its colour ...
-_STRAND_MIN_ALPHA = 0.95  # ... and for its strands, which a soft edge would look like
+_CROWN = (0.0, 0.92, -0.39)  # direction from the head's centre
+_STRANDS = 18, 3  # cells of noise a radian round the crown, and along the strand; a second layer is twice as fine
 _SHARE_PRIOR = 0.003  # of the picture that must be hair before its colour is half believed
 _TRUST = 0.7  # how far hidden hair follows seen hair; all the way costs .2 dB at the back, where light differs
 _WINDOW = 9  # parsing cells, about three centimetres: coarser than this is light, not strands
@@ -41,16 +38,12 @@ def hair_grain(anchors: Tensor, hairy: Tensor) -> Tensor:
     """
     if anchors.is_meta:  # a model that is only counted
         return torch.empty_like(hairy)
-    up = np.array(_CROWN) / np.linalg.norm(_CROWN)
-    right = np.array([1.0, 0.0, 0.0])
-    back = np.cross(right, up)
-    way = anchors.detach().cpu().double().numpy() - np.array(_CENTER)
-    way /= np.linalg.norm(way, axis=1, keepdims=True).clip(1e-9)
-    along = np.arccos((way @ up).clip(-1, 1))
-    around = np.arctan2(way @ back, way @ right)
-    around = around + _WAVE * _noise(_on_circle(around, 2.0, along * 4.0), seed=1)
-    layers = [w * _noise(_on_circle(around, k, along * m), seed=i + 2) for i, (k, m, w) in enumerate(_STRANDS)]
-    pattern = torch.as_tensor(np.sum(layers, 0), dtype=torch.float32, device=anchors.device)[:, None]
+    up = F.normalize(anchors.new_tensor(_CROWN), dim=0)
+    right = anchors.new_tensor([1.0, 0.0, 0.0])
+    way = F.normalize(anchors.detach() - anchors.new_tensor(HEAD_CENTER), dim=-1)
+    around = torch.atan2(way @ torch.linalg.cross(right, up), way @ right)
+    along = (way @ up).clamp(-1, 1).acos()
+    pattern = (_noise(around, along, 1) + _noise(around, along, 2))[:, None]
     mean = (pattern * hairy).sum() / hairy.sum().clamp_min(1)
     centred = pattern - mean
     return centred / ((centred.square() * hairy).sum() / hairy.sum().clamp_min(1)).sqrt().clamp_min(1e-6)
@@ -68,7 +61,7 @@ def hair_contrast(pixels: Tensor, parsing: Tensor) -> Tensor:
     hair = F.interpolate(
         parsing[:, ParsingGroup.HAIR, None].float(), (side, side), mode="bilinear", align_corners=False
     )
-    weight = ((hair > _MIN_CONFIDENCE) & (small[:, 3:] > _STRAND_MIN_ALPHA)).float()
+    weight = ((hair > SURE) & (small[:, 3:] > SURE)).float()
     window = 2 * _WINDOW + 1
     local = F.avg_pool2d(weight * small[:, :3], window, 1, _WINDOW)
     local = local / F.avg_pool2d(weight, window, 1, _WINDOW).clamp_min(1e-3)
@@ -88,9 +81,9 @@ def hair_color(pixels: Tensor, parsing: Tensor) -> tuple[Tensor, Tensor]:
     """
     hair = parsing[:, ParsingGroup.HAIR, None].float()
     small = F.interpolate(pixels.float(), hair.shape[-2:], mode="area")
-    weight = hair * (hair > _MIN_CONFIDENCE) * (small[:, 3:] > _MIN_ALPHA)
+    weight = hair * (hair > SURE) * (small[:, 3:] > SURE)
     total = weight.sum((2, 3))
-    color = (weight * small[:, :3] / small[:, 3:].clamp_min(_MIN_ALPHA)).sum((2, 3)) / total.clamp_min(1e-3)
+    color = (weight * small[:, :3] / small[:, 3:].clamp_min(SURE)).sum((2, 3)) / total.clamp_min(1e-3)
     return color, total / weight[0].numel()
 
 
@@ -120,21 +113,10 @@ def hidden_hair_colors(
     return colors + strands[:, None] * grain * cover
 
 
-def _on_circle(angle: NDArray[np.float64], cells: float, along: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places [N, 3] for noise that closes around the crown."""
-    return np.stack([cells * np.cos(angle), cells * np.sin(angle), along], 1)
-
-
-def _noise(places: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Smooth value noise, [N] in -1..1, of places [N, 3] in cells."""
-    table = np.random.default_rng(seed).uniform(-1, 1, 4096)
-    cell = np.floor(places).astype(np.int64)
-    share = places - cell
-    share = share * share * (3 - 2 * share)
-    total = np.zeros(len(places))
-    for corner in range(8):
-        bits = np.array([corner & 1, corner >> 1 & 1, corner >> 2])
-        index = (cell + bits) @ np.array([73_856_093, 19_349_663, 83_492_791])
-        x, y, z = np.where(bits, share, 1 - share).T
-        total += x * y * z * table[(index ^ (index >> 13)) % len(table)]
-    return total
+def _noise(around: Tensor, along: Tensor, octave: int) -> Tensor:
+    """Smooth noise [N] that closes around the crown, at angles [N] round it (-pi..pi) and from it (0..pi)."""
+    across, down = (round(octave * cells * math.pi) for cells in _STRANDS)
+    drawn = np.random.default_rng(octave).uniform(-1, 1, (down, 2 * across))
+    table = torch.from_numpy(np.concatenate([drawn, drawn[:, :1]], 1)).to(around)
+    places = torch.stack([around / math.pi, 2 * along / math.pi - 1], -1)
+    return F.grid_sample(table[None, None], places[None, None], align_corners=True)[0, 0, 0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headlift.model.cameras import cameras_from_pose, pose_from_cameras
+from headlift.model.cameras import NEAR_M, cameras_from_pose, pose_from_cameras
 from headlift.model.layers import full_precision
 from headlift.model.passes import count_pass
 from headlift.model.types import FOCAL, Cameras
@@ -162,7 +162,7 @@ def _linearised(
     points = shape.mean + torch.einsum("bk,kld->bld", code, shape.basis)
     turned = points @ rotation.mT
     x, y, z = (turned + translation[:, None]).unbind(-1)
-    z = z.clamp_min(0.05)
+    z = z.clamp_min(NEAR_M)
     residual = landmarks - (0.5 + FOCAL * torch.stack([x, y], -1) / z[..., None])
     zero = torch.zeros_like(x)
     by_point = FOCAL * torch.stack(

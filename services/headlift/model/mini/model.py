@@ -39,7 +39,6 @@ from headlift.model.mini.outline_fit import (
     deform_weight,
     fit_deformation,
     fit_outline,
-    hair_centroid,
 )
 from headlift.model.mini.parsing_groups import region_compatibility
 from headlift.model.mini.projection import ProjectedImage, recolor_trust
@@ -227,7 +226,7 @@ class MiniHead(nn.Module):
         with full_precision(self.device):
             means = self.decoder.anchors + self.morphable.offsets(observation.code.float())
             shifts, viewmats = observation.deformation.float(), camera.viewmats.float()
-            return apply_deformation(means, shifts, self.deform_weight, viewmats, self.hair_centroid)
+            return apply_deformation(means, shifts, self.deform_weight, viewmats)
 
     def start_colors(self, observation: Observation) -> Tensor:
         """The colours of the head code alone, [B, N, 3] in 0..1."""
@@ -308,12 +307,10 @@ class MiniHead(nn.Module):
         derived = {
             "patch_normals": F.normalize(decoder.by_patch(decoder.normals).mean(1), dim=-1),
             "deform_weight": deform_weight(decoder.anchors, regions),
-            "hair_centroid": hair_centroid(decoder.anchors, self.hairy),
             "hair_grain": hair_grain(decoder.anchors, self.hairy),
         }
         self.patch_normals: Tensor  # [Q, 3]
         self.deform_weight: Tensor  # [N]
-        self.hair_centroid: Tensor  # [3] m
         self.hair_grain: Tensor  # [N, 1]
         for name, value in derived.items():
             self.register_buffer(name, value, persistent=False)

@@ -8,8 +8,7 @@ hidden side, and an outline that no head fills says that the camera stands elsew
 A code knows no bun, no parting that stands up, no collar. So a smooth field of shifts in the picture's plane, on a
 coarse grid, then moves hair, neck and clothes until they fill the matte, and leaves the face to its landmarks
 (``fit_deformation``; Sederberg and Parry, SIGGRAPH 1986). What lies behind a place of the picture moves with what lies
-before it, so that the outline also holds from behind; and what the outline gains on both sides of the head, the head
-gains in depth: an afro is round.
+before it, so that the outline also holds from behind.
 
 Legend: B batch, N anchors, n subsampled anchors, K geometry code numbers, G cells a side, S working side.
 """
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.model.adam import Adam
-from headlift.model.cameras import cameras_from_pose
+from headlift.model.cameras import NEAR_M, cameras_from_pose
 from headlift.model.layers import full_precision
 from headlift.model.mini.landmark_fit import HeadFit, moved_camera, pose_of
 from headlift.model.passes import count_pass
@@ -222,44 +221,17 @@ def deform_weight(anchors: Tensor, regions: Tensor) -> Tensor:
     return x * x * (3 - 2 * x)
 
 
-def hair_centroid(anchors: Tensor, hairy: Tensor) -> Tensor:
-    """The middle [3] of what wears hair: of anchors [N, 3] m weighed by [N, 1]; the origin where nothing does."""
-    return (anchors * hairy).sum(0) / hairy.sum().clamp_min(1)
-
-
 def apply_deformation(
     means: Tensor,  # [B, N, 3] m
     shifts: Tensor,  # [B, 2, G, G] in x and y at places of the picture, share of its side
     weight: Tensor,  # [N] deform_weight
     viewmats: Tensor,  # [B, 4, 4] of cameras of the portrait crop
-    centroid: Tensor | None = None,  # [3] m, about which heads also grow in depth; None: they do not
 ) -> Tensor:
-    """The means [B, N, 3] moved in the picture's plane and, about ``centroid``, at right angles to it."""
+    """The means [B, N, 3] moved in the picture's plane."""
     rotation, translation = viewmats[:, :3, :3], viewmats[:, None, :3, 3]
     x, y, z = (means @ rotation.mT + translation).unbind(-1)
-    z = z.clamp_min(0.05)
-    moves = [*_shifts_at(shifts, x, y, z).unbind(-1), torch.zeros_like(z)]
-    if centroid is not None:
-        moves[2] = _growth(shifts, x, y, z, (centroid @ rotation.mT + translation[:, 0]).unbind(-1))
-    return means + (torch.stack(moves, -1) * weight[:, None]) @ rotation
-
-
-def _shifts_at(shifts: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Where the camera sees x, y, z [B, N] m: the shifts [B, N, 2] m."""
+    z = z.clamp_min(NEAR_M)
     places = 2 * FOCAL * torch.stack([x, y], -1) / z[..., None]  # -1..1 across the picture
     found = F.grid_sample(shifts, places[:, None], mode="bilinear", padding_mode="border", align_corners=True)
-    return found[:, :, 0].mT * z[..., None] / FOCAL
-
-
-def _growth(shifts: Tensor, x: Tensor, y: Tensor, z: Tensor, centroid: tuple[Tensor, ...]) -> Tensor:
-    """How far places x, y, z [B, N] m move along the optical axis, [B, N] m.
-
-    Turned about the picture's upright axis to either side of the centroid, a place moves outwards there; the lesser of
-    both counts, and where one side does not grow (a ponytail on the other, a head seen from its side) there is none.
-    """
-    x0, z0 = centroid[0][:, None], centroid[2][:, None]
-    radius = torch.stack([x - x0, z - z0], -1).norm(dim=-1).clamp_min(1e-4)
-    right = _shifts_at(shifts, x0 + radius, y, z0)[..., 0]
-    left = -_shifts_at(shifts, x0 - radius, y, z0)[..., 0]
-    growth: Tensor = torch.minimum(left, right).clamp_min(0) * (z - z0) / radius
-    return growth
+    moves = found[:, :, 0].mT * z[..., None] / FOCAL
+    return means + (moves * weight[:, None]) @ rotation[:, :2]

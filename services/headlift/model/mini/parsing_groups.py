@@ -27,20 +27,23 @@ class ParsingGroup(IntEnum):
     CLOTH = 5
 
 
+SURE = 0.9  # alpha from which a pixel is all the person's own, and probability from which it is surely of a group
+
 # Group of each class of design.md section 4: background, neck, face, cloth, rr, lr, rb, lb, re, le, nose, imouth, llip,
 # ulip, hair, eyeg, hat, earr, neck_l.
 _GROUPS = (0, 4, 1, 5, 1, 1, 2, 2, 2, 2, 1, 2, 2, 2, 3, 2, 3, 1, 4)
 
-# How well each group explains each region, 0..1. Hair may hang before anything; bald heads show skin at the scalp.
-_COMPATIBILITY = {
-    Region.FACE: (0.0, 1.0, 1.0, 0.7, 0.5, 0.0),
-    Region.EYE: (0.0, 0.6, 1.0, 0.3, 0.0, 0.0),
-    Region.MOUTH: (0.0, 1.0, 1.0, 0.3, 0.0, 0.0),
-    Region.EAR: (0.0, 1.0, 0.3, 0.7, 0.2, 0.0),
-    Region.SCALP: (0.0, 0.6, 0.0, 1.0, 0.1, 0.0),
-    Region.HAIR: (0.0, 0.3, 0.0, 1.0, 0.1, 0.2),
-    Region.NECK: (0.0, 0.4, 0.0, 0.7, 1.0, 0.8),
-    Region.SHOULDERS: (0.0, 0.0, 0.0, 0.8, 0.5, 1.0),
+# What each region shows, and what it may show instead: that counts half. Hair may hang before anything; bald heads show
+# skin at the scalp.
+_SHOWS = {
+    Region.FACE: ({ParsingGroup.SKIN, ParsingGroup.FEATURE}, {ParsingGroup.HAIR, ParsingGroup.NECK}),
+    Region.EYE: ({ParsingGroup.FEATURE}, {ParsingGroup.SKIN, ParsingGroup.HAIR}),
+    Region.MOUTH: ({ParsingGroup.SKIN, ParsingGroup.FEATURE}, {ParsingGroup.HAIR}),
+    Region.EAR: ({ParsingGroup.SKIN}, {ParsingGroup.FEATURE, ParsingGroup.HAIR}),
+    Region.SCALP: ({ParsingGroup.HAIR}, {ParsingGroup.SKIN}),
+    Region.HAIR: ({ParsingGroup.HAIR}, {ParsingGroup.SKIN}),
+    Region.NECK: ({ParsingGroup.NECK, ParsingGroup.CLOTH}, {ParsingGroup.SKIN, ParsingGroup.HAIR}),
+    Region.SHOULDERS: ({ParsingGroup.HAIR, ParsingGroup.CLOTH}, {ParsingGroup.NECK}),
 }
 
 
@@ -52,6 +55,7 @@ def group_probabilities(probabilities: Tensor) -> Tensor:
 
 
 def region_compatibility(regions: Tensor) -> Tensor:
-    """How well each group explains anchors of these regions [N]: [N, 6]."""
-    table = torch.tensor([_COMPATIBILITY[Region(i)] for i in range(len(Region))], device=regions.device)
-    return table[regions.long()]
+    """How well each group explains anchors of these regions [N], 0, 1/2 or 1: [N, 6]."""
+    shows = [_SHOWS[Region(i)] for i in range(len(Region))]
+    table = [[(group in own) + 0.5 * (group in other) for group in ParsingGroup] for own, other in shows]
+    return torch.tensor(table, device=regions.device)[regions.long()]

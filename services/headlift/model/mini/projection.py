@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headlift.model.cameras import project
+from headlift.model.cameras import NEAR_M, project
 from headlift.model.layers import full_precision, ramp
 from headlift.model.types import Cameras
 
@@ -22,11 +22,9 @@ _ZBUFFER_SIDE = 128  # 3 mm pixels: finer than this and 65,536 points leave hole
 _VISIBLE_M, _HIDDEN_M = 0.008, 0.012  # this far behind the nearest surface a point still counts as seen; no longer
 _SLOPE_REACH_M = 0.0045  # where a surface slopes, as far again as it falls over the cells that a point is compared with
 _MIN_SLOPE_COSINE = 0.15  # to the camera; steeper surfaces are taken to fall no more than this
-_NEAR_M = 0.05
 # Cosine to the camera up to which a pixel is not a point's own, and from which it is: a camera that is a degree off
 # finds hair, rim light or wall where a surface turns away (18 photographs: dark fringes along jaws below .2).
 _FACING = 0.2, 0.55
-_OPAQUE = 0.6, 0.95  # alpha likewise
 _RECOLOR_FACING, _RECOLOR_FIT = (0.3, 0.7), (0.25, 0.6)  # stricter: refinement would smear a rim along the side
 
 
@@ -45,7 +43,7 @@ class ProjectedSample:
     @property
     def weight(self) -> Tensor:
         """How far the pixel may be taken for the point's own colour, [B, n, 1] in 0..1."""
-        return self.visible * ramp(self.facing, *_FACING) * ramp(self.alpha, *_OPAQUE) * self.fit
+        return self.visible * ramp(self.facing, *_FACING) * self.alpha * self.fit
 
     @property
     def numbers(self) -> Tensor:
@@ -77,12 +75,12 @@ class ProjectedImage:
     ) -> ProjectedSample:
         """What the portrait shows at each point."""
         with full_precision(points.device):
-            uv, depth = project(self.cameras, points, _NEAR_M)
+            uv, depth = project(self.cameras, points)
             nearest = sample_maps(self.zbuffer[:, None], uv, "nearest")
             behind = depth[..., None] - nearest
             cosine = facing(self.cameras, points, normals)
             falls = _SLOPE_REACH_M * (cosine.clamp(_MIN_SLOPE_COSINE, 1).pow(-2) - 1).sqrt()  # tangent of the slope
-            visible = (1 - ramp(behind - falls, _VISIBLE_M, _HIDDEN_M)) * (depth[..., None] > _NEAR_M)
+            visible = (1 - ramp(behind - falls, _VISIBLE_M, _HIDDEN_M)) * (depth[..., None] > NEAR_M)
             rgba = sample_maps(self.pixels.float(), uv)
             color = (rgba[..., :3] / rgba[..., 3:].clamp_min(0.05)).clamp(0, 1)
             parsing = sample_maps(self.parsing.float(), uv)
@@ -108,9 +106,9 @@ def facing(cameras: Cameras, points: Tensor, normals: Tensor) -> Tensor:
 def z_buffer(cameras: Cameras, points: Tensor, side: int = _ZBUFFER_SIDE) -> Tensor:
     """Depth of the nearest of points [B, n, 3] in each cell, spread by one cell to close gaps: [B, side, side] m."""
     with full_precision(points.device):
-        uv, depth = project(cameras, points.float(), _NEAR_M)
+        uv, depth = project(cameras, points.float())
         column, row = (uv * side).floor().long().unbind(-1)
-        inside = (column >= 0) & (column < side) & (row >= 0) & (row < side) & (depth > _NEAR_M)
+        inside = (column >= 0) & (column < side) & (row >= 0) & (row < side) & (depth > NEAR_M)
         slot = torch.where(inside, row * side + column, side * side)
         far = torch.full((len(points), side * side + 1), torch.finfo(depth.dtype).max, device=points.device)
         nearest = far.scatter_reduce(1, slot, depth, "amin")[:, :-1].reshape(-1, side, side)
@@ -135,7 +133,7 @@ def recolor_trust(parsing: Tensor, camera: Cameras, points: Tensor, normals: Ten
         camera: The picture's.
         points: [N, 3] m. normals: [N, 3]. compatibility: [N, 6] (region_compatibility).
     """
-    uv, _ = project(camera, points[None], _NEAR_M)
+    uv, _ = project(camera, points[None])
     shown = sample_maps(parsing.float(), uv)[0]
     cosine = facing(camera, points[None], normals)[0, :, 0]
     return ramp((shown * compatibility).sum(-1), *_RECOLOR_FIT) * ramp(cosine, *_RECOLOR_FACING)
