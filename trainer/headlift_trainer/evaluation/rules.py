@@ -22,18 +22,18 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+import headlift.weights
 from headlift.model.mini import finish, hair, landmark_fit, model, outline_fit, projection
 from headlift.model.mini.model import MiniHead
 from headlift.model.mini.projection import ProjectedImage, ProjectedSample
 from headlift.model.splat import rasterize
 from headlift.model.types import Gaussians, ImageTokens
-from headlift.serving.network import load_stages
-from headlift.settings import Settings
 from headlift_trainer.cameras import crop_cameras
 from headlift_trainer.evaluation.held_out import HeldOutHeads
 from headlift_trainer.evaluation.synthetic import FRONT, GROUPS, PROFILE
 from headlift_trainer.metrics import psnr
 from headlift_trainer.synthetic.render.views import RIG_DEG
+from headlift_trainer.tasks.mini import load_mini
 
 Patch = contextlib.AbstractContextManager[Any]
 Scores = dict[str, float]  # PSNR of each group of views in dB, and "iou"
@@ -188,9 +188,10 @@ def main() -> None:
     parser.add_argument("rule", nargs="*", help=f"default: all of {', '.join(VARIANTS)}")
     parser.add_argument("--limit", type=int, help="at most so many heads, evenly over the sources")
     args = parser.parse_args()
-    head = load_stages(Settings(device="cpu")).reconstruct.stage.model
-    assert isinstance(head, MiniHead)
-    ledger = Ledger(head, HeldOutHeads(args.folder, limit=args.limit))
+    ledger = Ledger(
+        load_mini(Path(headlift.weights.__file__).with_name("mini.safetensors")),
+        HeldOutHeads(args.folder, limit=args.limit),
+    )
     print(f"{'as it is':28} {described(ledger.base)}", flush=True)
     for name in args.rule or VARIANTS:
         print(f"{name:28} {described(ledger.gain(VARIANTS[name]))}", flush=True)

@@ -79,7 +79,8 @@ def match_monochrome(colors: Tensor, pixels: Tensor) -> Tensor:
     if unexplained > _COLOR_RMS:
         return colors
     powers, tint = _powers_and_tint(colors.float())
-    return (colors - tint + powers @ by_power).clamp(0, 1).to(colors)
+    toned: Tensor = (colors - tint + powers @ by_power).clamp(0, 1).to(colors)
+    return toned
 
 
 def _powers_and_tint(colors: Tensor) -> tuple[Tensor, Tensor]:
