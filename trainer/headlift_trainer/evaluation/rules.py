@@ -188,10 +188,10 @@ def main() -> None:
     parser.add_argument("rule", nargs="*", help=f"default: all of {', '.join(VARIANTS)}")
     parser.add_argument("--limit", type=int, help="at most so many heads, evenly over the sources")
     args = parser.parse_args()
-    ledger = Ledger(
-        load_mini(Path(headlift.weights.__file__).with_name("mini.safetensors")),
-        HeldOutHeads(args.folder, limit=args.limit),
-    )
+    if unknown := sorted(set(args.rule) - set(VARIANTS)):
+        parser.error(f"there is no rule {unknown[0]!r}; choose among {', '.join(VARIANTS)}")
+    mini = load_mini(Path(headlift.weights.__file__).with_name("mini.safetensors"))
+    ledger = Ledger(mini, HeldOutHeads(args.folder, limit=args.limit))
     print(f"{'as it is':28} {described(ledger.base)}", flush=True)
     for name in args.rule or VARIANTS:
         print(f"{name:28} {described(ledger.gain(VARIANTS[name]))}", flush=True)
