@@ -1,11 +1,10 @@
 """The closed-form first guess learns what a linear answer can tell."""
 
-from dataclasses import replace
-
 import torch
 
+from headlift.model.cameras import FRONTAL_POSE
+from headlift.model.mini.config import MiniEncoderConfig
 from headlift.model.mini.thumbnail import ThumbnailHead
-from headlift.model.sizes import named_config
 from headlift_trainer.closed_form import _best_ridge
 
 
@@ -20,6 +19,7 @@ def test_the_best_ridge_recovers_a_linear_answer() -> None:
 
 
 def test_an_unfilled_thumbnail_head_says_nothing() -> None:
-    config = replace(named_config("tiny").encoder, thumbnail=8, thumbnail_features=16, headnet=None, headnet_layers=())
-    head = ThumbnailHead(config, 14)
-    assert float(head(torch.rand(3, 4, 40, 40)).detach().abs().max()) == 0
+    head = ThumbnailHead(MiniEncoderConfig(thumbnail=8, thumbnail_features=16), 5, summary_dim=7)
+    code, pose = head(torch.rand(3, 4, 40, 40), torch.rand(3, 7))
+    assert float(code.detach().abs().max()) == 0
+    assert torch.equal(pose, torch.tensor(FRONTAL_POSE).expand(3, -1))

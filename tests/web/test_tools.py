@@ -168,7 +168,7 @@ def test_a_drop_before_the_editor_has_loaded_is_taken_when_it_has(page, portrait
     held = []
     page.route("**/assets/*.js", lambda route: held.append(route))
     page.reload(wait_until="commit")
-    page.wait_for_function("window.headliftEarly")
+    page.wait_for_function("() => window.headliftEarly")
     stays = page.evaluate(_BRING, ["drop", base64.b64encode(portrait_file.read_bytes()).decode()])
     assert stays  # the browser does not leave the page to show the picture
     expect(page.locator(".editor")).to_have_count(0)

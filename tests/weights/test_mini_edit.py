@@ -77,7 +77,7 @@ def test_an_edit_recolours_hair_and_moves_nothing(stage: Edit, labels: torch.Ten
     order = EditOrder(CAMERA, parent, labels, start, None, stage.embed_text("blond hair", start))
     blond = stage(order, lambda: None)
     assert torch.equal(blond.means, parent.means)
-    hairy = stage._model.reconstruction.decoder.hairy[:, 0] > 0
+    hairy = stage._model.reconstruction.hairy[:, 0] > 0
     assert (blond.colors - parent.colors)[hairy].mean() > 0.1
 
 
