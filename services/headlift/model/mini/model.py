@@ -44,7 +44,7 @@ from headlift.model.mini.parsing_groups import region_compatibility
 from headlift.model.mini.projection import ProjectedImage, recolor_trust
 from headlift.model.perchead.decoder import AnchorCopy, TemplateDecoder
 from headlift.model.perchead.model import check_portraits, check_template, unbatched
-from headlift.model.perchead.sharpener import Sharpener
+from headlift.model.perchead.sharpener import Sharpener, sharpened
 from headlift.model.template import Region, Template
 from headlift.model.types import Cameras, Gaussians, ImageTokens, Observation
 
@@ -282,10 +282,7 @@ class MiniHead(nn.Module):
 
         Training uses ``model.sharpener`` itself, which does not clamp.
         """
-        if self.sharpener is None:
-            return rgb
-        sharp: Tensor = self.sharpener(rgb)
-        return sharp.clamp(0, 1)
+        return sharpened(self.sharpener, rgb)
 
     @property
     def device(self) -> torch.device:

@@ -19,7 +19,7 @@ from headlift.errors import InvalidInputError
 from headlift.model.perchead.config import DecoderConfig, PercHeadConfig
 from headlift.model.perchead.decoder import TemplateDecoder
 from headlift.model.perchead.encoder import Backbone, ImageEncoder
-from headlift.model.perchead.sharpener import Sharpener
+from headlift.model.perchead.sharpener import Sharpener, sharpened
 from headlift.model.template import Template
 from headlift.model.types import Cameras, Gaussians, ImageTokens
 
@@ -90,10 +90,7 @@ class PercHead(nn.Module):
 
         Training uses ``model.sharpener`` itself, which does not clamp.
         """
-        if self.sharpener is None:
-            return rgb
-        sharp: Tensor = self.sharpener(rgb)
-        return sharp.clamp(0, 1)
+        return sharpened(self.sharpener, rgb)
 
     @property
     def device(self) -> torch.device:

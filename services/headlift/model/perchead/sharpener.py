@@ -75,6 +75,14 @@ class Sharpener(nn.Module):
         return F.pad(pictures, (0, right, 0, down), mode="replicate") if down or right else pictures
 
 
+def sharpened(sharpener: Sharpener | None, rgb: Tensor) -> Tensor:
+    """Pictures [C, 3, H, W] in 0..1, sharpened and clamped to 0..1; as they are without a sharpener."""
+    if sharpener is None:
+        return rgb
+    out: Tensor = sharpener(rgb)
+    return out.clamp(0, 1)
+
+
 def gaussian_kernel(sigma: float) -> Tensor:
     """Normalised taps of a Gaussian out to three sigma."""
     radius = math.ceil(3 * sigma)
