@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -53,12 +53,6 @@ def local_ray(object_store_bytes: int, options: dict[str, Any]) -> Iterator[None
             yield
         finally:
             ray.shutdown()
-
-
-def ended_here() -> Callable[[], bool]:
-    """Whether the memory of the cluster that this process is connected to is away, which a Ray of our own never is."""
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    return lambda: refused((host, int(port)))
 
 
 def refused(address: tuple[str, int]) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 import grpc
 import ray
 from ray import exceptions, serve
+from ray._private import auto_init_hook
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -40,7 +41,7 @@ from headlift.errors import (
     StageUnavailableError,
 )
 from headlift.serving.deployments import APP, TOPOLOGIES, AppConfig, options_of, parse_app, where
-from headlift.serving.local_ray import ended_here, local_ray, refused, stay_on_loopback, warn_if_open
+from headlift.serving.local_ray import local_ray, refused, stay_on_loopback, warn_if_open
 from headlift.serving.ray_metrics import RayMetrics
 from headlift.serving.telemetry import trace_replica
 from headlift.settings import Settings, no_telemetry
@@ -224,6 +225,8 @@ def connected(address: str, node_ip: str = "") -> Iterator[None]:
     What is started here listens on loopback only and asks for a token; see ``local_ray``.
     """
     no_telemetry()
+    # Threads that still ask when this connection has ended would start a Ray of their own with that.
+    auto_init_hook.enable_auto_connect = False
     if ray.is_initialized():
         yield
         return
@@ -243,7 +246,10 @@ def connected(address: str, node_ip: str = "") -> Iterator[None]:
 
 @contextmanager
 def deployed(config: AppConfig, name: str = APP) -> Iterator[RemoteBackend]:
-    """The application runs as long as the block.
+    """The application runs, in a Ray of this process's own, which ends it: see ``connected``.
+
+    Deleting it first would ask Ray's processes, which may have been told to end as this one was: who asks a Ray that
+    ends waits for a minute, and is then ended by it with 1.
 
     Raises:
         BackendUnavailableError: Not every deployment became ready.
@@ -254,14 +260,7 @@ def deployed(config: AppConfig, name: str = APP) -> Iterator[RemoteBackend]:
     except RuntimeError as error:
         _log.error("%s", error)
         raise BackendUnavailableError("The deployments did not become ready; the log says which, and why.") from None
-    ended = ended_here()
-    try:
-        yield ray_backend(config.topology, name)
-    finally:
-        # Asked without a cluster, Serve would start one; asked in one that has ended, it would wait for a minute.
-        if ray.is_initialized() and not ended():
-            with suppress(serve.exceptions.RayServeException):  # it may have ended with all it held
-                serve.delete(name)
+    yield ray_backend(config.topology, name)
 
 
 def ray_backend(topology: str, name: str = APP) -> RemoteBackend:
