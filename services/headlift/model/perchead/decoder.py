@@ -96,7 +96,7 @@ class TemplateDecoder(nn.Module):
         count_pass("decoder")
         context_mask = None if bool(tokens.mask.all()) else tokens.mask
         parts = []
-        for chunk in queries.split(_CHUNK, 1):
+        for chunk in torch.split(queries, _CHUNK, 1):
             x = chunk
             for i, layer in enumerate(self.layers):
                 attends = active_layers is None or i < active_layers
