@@ -33,7 +33,14 @@ def test_enum_values_of_a_later_contract_are_refused_by_name(field):
     assert caught.value.field == f"picture.{field}"
 
 
-@pytest.mark.parametrize("options", [PreprocessOptions(), PreprocessOptions(SeveralFaces.REFUSE, 0)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        PreprocessOptions(),
+        PreprocessOptions(SeveralFaces.REFUSE, 0),
+        PreprocessOptions(near=(0.002, 0.0, -0.3, 0.0, 0.002, 0.1)),
+    ],
+)
 def test_preprocess_options_survive_their_message(options):
     message = message_from_preprocess_options(b"picture", options)
     assert (message.picture, preprocess_options_from_message(message)) == (b"picture", options)

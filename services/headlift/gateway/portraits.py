@@ -65,7 +65,8 @@ class PortraitCache:
         return unpack_portrait(data) if data is not None else None
 
     def _run(self, creation: Creation, token: StopToken) -> PreprocessedPortrait:
-        options = PreprocessOptions(SeveralFaces(creation.options.several_faces.upper()), creation.options.face_index)
+        several = SeveralFaces(creation.options.several_faces.upper())
+        options = PreprocessOptions(several, creation.options.face_index, near=creation.near)
         try:
             return self._backend.preprocess(creation.picture, options, token)
         except InvalidInputError as error:

@@ -49,6 +49,7 @@ class Creation:
     validate_only: bool
     durability: Durability = Durability.DURABLE
     keep: bool = True  # whether anything that is derived from the picture may be remembered
+    near: tuple[float, ...] | None = None  # where the head was a frame ago; see PreprocessOptions
 
 
 def parse_parent(parent: str) -> str:

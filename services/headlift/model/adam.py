@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+BETAS = (0.9, 0.97)  # memory of the first and of the second moment
+EPS = 1e-15  # keeps the division finite; far below the gradients of a mean over pixels
+
 
 class Adam:
     """Moves parameters against their gradients, each at its own rate."""
@@ -17,8 +20,8 @@ class Adam:
         parameters: Sequence[Tensor],
         rates: Sequence[float],
         *,
-        betas: tuple[float, float] = (0.9, 0.97),
-        eps: float = 1e-15,
+        betas: tuple[float, float] = BETAS,
+        eps: float = EPS,
         floor: float = 0.0,
     ) -> None:
         """Take over the parameters.
@@ -27,7 +30,7 @@ class Adam:
             parameters: Leaves that require gradients.
             rates: One for each, in the parameter's unit: how far a step goes at most, nearly.
             betas: Memory of the first and of the second moment, 0..1.
-            eps: Keeps the division finite; far below the gradients of a mean over pixels.
+            eps: Keeps the division finite.
             floor: Gradients below this share of their tensor's root mean square move in proportion instead of at full
                 rate: what the picture barely touches (grazing or hidden Gaussians) stays nearly where it was.
         """

@@ -99,7 +99,7 @@ def preprocess_options_from_message(request: preprocess_service_pb2.PreprocessRe
             field="several_faces",
         )
     index = request.face_index if request.HasField("face_index") else None
-    return PreprocessOptions(_SEVERAL[request.several_faces], index)
+    return PreprocessOptions(_SEVERAL[request.several_faces], index, near=tuple(request.near) or None)
 
 
 def message_from_preprocess_options(
@@ -108,7 +108,7 @@ def message_from_preprocess_options(
     """Inverse of ``preprocess_options_from_message``, with the picture."""
     several = next(k for k, v in _SEVERAL.items() if v is options.several_faces and k)
     return preprocess_service_pb2.PreprocessRequest(
-        picture=picture, several_faces=several, face_index=options.face_index
+        picture=picture, several_faces=several, face_index=options.face_index, near=options.near
     )
 
 

@@ -27,17 +27,17 @@ from headlift.v1 import head_service_pb2 as headlift_dot_v1_dot_head__service__p
 from headlift.v1 import stage_pb2 as headlift_dot_v1_dot_stage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headlift/v1/preprocess_service.proto\x12\x0bheadlift.v1\x1a\x16headlift/v1/head.proto\x1a\x1eheadlift/v1/head_service.proto\x1a\x17headlift/v1/stage.proto\"~\n\x11PreprocessRequest\x12\x0f\n\x07picture\x18\x01 \x01(\x0c\x12\x30\n\rseveral_faces\x18\x02 \x01(\x0e\x32\x19.headlift.v1.SeveralFaces\x12\x17\n\nface_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_face_index\"y\n\x12PreprocessResponse\x12\'\n\x08portrait\x18\x01 \x01(\x0b\x32\x15.headlift.v1.Portrait\x12%\n\x07quality\x18\x02 \x01(\x0b\x32\x14.headlift.v1.Quality\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\x01\x32\x62\n\x11PreprocessService\x12M\n\nPreprocess\x12\x1e.headlift.v1.PreprocessRequest\x1a\x1f.headlift.v1.PreprocessResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headlift/v1/preprocess_service.proto\x12\x0bheadlift.v1\x1a\x16headlift/v1/head.proto\x1a\x1eheadlift/v1/head_service.proto\x1a\x17headlift/v1/stage.proto\"\x8c\x01\n\x11PreprocessRequest\x12\x0f\n\x07picture\x18\x01 \x01(\x0c\x12\x30\n\rseveral_faces\x18\x02 \x01(\x0e\x32\x19.headlift.v1.SeveralFaces\x12\x17\n\nface_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04near\x18\x04 \x03(\x01\x42\r\n\x0b_face_index\"y\n\x12PreprocessResponse\x12\'\n\x08portrait\x18\x01 \x01(\x0b\x32\x15.headlift.v1.Portrait\x12%\n\x07quality\x18\x02 \x01(\x0b\x32\x14.headlift.v1.Quality\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\x01\x32\x62\n\x11PreprocessService\x12M\n\nPreprocess\x12\x1e.headlift.v1.PreprocessRequest\x1a\x1f.headlift.v1.PreprocessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headlift.v1.preprocess_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREPROCESSREQUEST']._serialized_start=134
-  _globals['_PREPROCESSREQUEST']._serialized_end=260
-  _globals['_PREPROCESSRESPONSE']._serialized_start=262
-  _globals['_PREPROCESSRESPONSE']._serialized_end=383
-  _globals['_PREPROCESSSERVICE']._serialized_start=385
-  _globals['_PREPROCESSSERVICE']._serialized_end=483
+  _globals['_PREPROCESSREQUEST']._serialized_start=135
+  _globals['_PREPROCESSREQUEST']._serialized_end=275
+  _globals['_PREPROCESSRESPONSE']._serialized_start=277
+  _globals['_PREPROCESSRESPONSE']._serialized_end=398
+  _globals['_PREPROCESSSERVICE']._serialized_start=400
+  _globals['_PREPROCESSSERVICE']._serialized_end=498
 # @@protoc_insertion_point(module_scope)

@@ -9,8 +9,10 @@ UNAVAILABLE (STAGE_UNAVAILABLE: whoever computed went away; ask again). Portrait
 what gRPC clients take unless told (4 MiB): set grpc.max_receive_message_length to 80 MiB.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from headlift.v1 import head_pb2 as _head_pb2
 from headlift.v1 import head_service_pb2 as _head_service_pb2
 from headlift.v1 import stage_pb2 as _stage_pb2
@@ -34,22 +36,31 @@ class PreprocessRequest(_message.Message):
     PICTURE_FIELD_NUMBER: _builtins.int
     SEVERAL_FACES_FIELD_NUMBER: _builtins.int
     FACE_INDEX_FIELD_NUMBER: _builtins.int
+    NEAR_FIELD_NUMBER: _builtins.int
     picture: _builtins.bytes
     """A still JPEG, PNG, WebP, AVIF or HEIC file, as in CreateHeadRequest. Required."""
     several_faces: _head_service_pb2.SeveralFaces.ValueType
     """What to do when the picture shows several faces. Unspecified takes the largest."""
     face_index: _builtins.int
     """Take this face, counted from 0 in decreasing size; overrides several_faces. 0..63."""
+    @_builtins.property
+    def near(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Where the head was a moment ago, in a film: two rows of a matrix that takes (x, y, 1), in pixels of the picture, to
+        the portrait crop, whose side is 1. A head that is still near is found there at once; else it is sought as ever.
+        Heeded only where the largest face is taken. Six numbers, or none.
+        """
+
     def __init__(
         self,
         *,
         picture: _builtins.bytes = ...,
         several_faces: _head_service_pb2.SeveralFaces.ValueType = ...,
         face_index: _builtins.int | None = ...,
+        near: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "face_index", b"face_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "face_index", b"face_index", "picture", b"picture", "several_faces", b"several_faces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face_index", b"_face_index", "face_index", b"face_index", "near", b"near", "picture", b"picture", "several_faces", b"several_faces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__face_index: _TypeAlias = _typing.Literal["face_index"]  # noqa: Y015
     _WhichOneofArgType__face_index: _TypeAlias = _typing.Literal["_face_index", b"_face_index"]  # noqa: Y015

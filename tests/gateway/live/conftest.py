@@ -43,11 +43,13 @@ class Slow:
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = 0
+        self.near: list[tuple[float, ...] | None] = []
 
     async def inspect(self, creation: Any) -> Any:
         return await self._pipeline.inspect(creation)
 
     async def reconstruct(self, creation: Any) -> Any:
+        self.near.append(creation.near)
         return await self._pipeline.reconstruct(creation)
 
     async def render(self, head: Any, cameras: Any, look: Any) -> Any:

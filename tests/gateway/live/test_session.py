@@ -217,6 +217,20 @@ async def test_frames_bring_heads_as_a_keyframe_and_deltas_that_a_decoder_follow
     assert float((whole.means - moved.means).abs().max()) < 20e-6
 
 
+async def test_a_frame_says_where_the_frame_before_showed_the_head(talk, live_with, slow, portrait_png):
+    call = await talk(live_with(slow), frames=True)
+    await call.hear("opened")
+    call.frame(1, portrait_png)
+    await call.hear("view")
+    call.say(credit=pb.LiveCredit(count=4))
+    call.frame(2, shifted(portrait_png, 4))
+    await call.hear("view")
+    first, second = slow.near
+    assert first is None
+    assert len(second) == 6
+    assert abs(second[0] * second[4] - second[1] * second[3]) > 0
+
+
 async def test_nothing_of_a_frame_is_stored(talk, service, portrait_png):
     call = await talk(frames=True, parent="tenants/passing")
     await call.hear("opened")

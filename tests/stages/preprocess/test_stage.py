@@ -12,8 +12,10 @@ from PIL import Image, ImageFilter
 
 from headlift.errors import InvalidInputError, NoFaceError, SeveralFacesError, UnreadablePictureError
 from headlift.stages.preprocess import PictureLimits, Preprocess, PreprocessOptions, QualityReason, SeveralFaces
+from headlift.stages.preprocess.detect.haar import HaarFaceDetector
 from headlift.stages.preprocess.geometry.crop import EYES_IN_CROP
 from headlift.stages.preprocess.geometry.resample import apply, similarity, warp
+from headlift.stages.preprocess.interfaces import Face
 
 EYES = np.array([[202.7, 100.9], [246.5, 103.3]])  # of the astronaut, by hand
 SIZE = 256
@@ -179,3 +181,46 @@ def test_the_same_bytes_give_the_same_portrait_in_every_thread(preprocess, astro
         assert torch.equal(other.portrait.alpha, result.portrait.alpha)
         assert torch.equal(other.portrait.crop_from_source, result.portrait.crop_from_source)
         assert other.quality == result.quality
+
+
+class Tracks(HaarFaceDetector):
+    """A detector that remembers what it was asked to find again, and finds what it is told."""
+
+    def __init__(self, found) -> None:
+        super().__init__()
+        object.__setattr__(self, "found", found)
+        object.__setattr__(self, "asked", [])
+
+    def track(self, rgb, frame):
+        self.asked.append(frame)
+        return self.found
+
+
+def boxes_of(result):
+    return [face.box for face in result.faces]
+
+
+NEAR = (0.004, 0.0, -0.5, 0.0, 0.004, 0.1)
+
+
+def test_a_head_is_sought_first_where_it_was(astronaut, encode, result):
+    box = (170.0, 60.0, 270.0, 160.0)
+    stage = Preprocess(Tracks(Face(box, 0.9)), size=SIZE)
+    assert boxes_of(stage(encode(astronaut), PreprocessOptions(near=NEAR))) == [box]
+    assert stage.detector.asked[0].flatten().tolist() == pytest.approx(NEAR)
+    gone = Preprocess(Tracks(None), size=SIZE)
+    assert boxes_of(gone(encode(astronaut), PreprocessOptions(near=NEAR))) == boxes_of(result)
+
+
+def test_a_choice_among_faces_needs_all_of_them(astronaut, encode, result):
+    stage = Preprocess(Tracks(Face((0.0, 0.0, 90.0, 90.0), 0.9)), size=SIZE)
+    for options in (PreprocessOptions(SeveralFaces.REFUSE, near=NEAR), PreprocessOptions(face_index=0, near=NEAR)):
+        assert boxes_of(stage(encode(astronaut), options)) == boxes_of(result)
+    assert stage.detector.asked == []
+
+
+@pytest.mark.parametrize("near", [(1.0, 2.0), (float("nan"),) * 6, (1.0, 2.0, 0.0, 2.0, 4.0, 0.0)])
+def test_a_place_that_is_none_is_refused(preprocess, astronaut, encode, near):
+    with pytest.raises(InvalidInputError) as caught:
+        preprocess(encode(astronaut), PreprocessOptions(near=near))
+    assert caught.value.field == "near"

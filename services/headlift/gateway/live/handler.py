@@ -6,7 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headlift import codec, formats
 from headlift.backend.protocol import HeadRef, RenderedImages
@@ -59,6 +59,7 @@ class InputHandler:
         self._name: HeadName | None = None
         # One object for as long as the head stays: renderers cache what they unpacked under its key.
         self._head: HeadRef | None = None
+        self._near: tuple[float, ...] | None = None  # where the last frame showed the head
         self._head_sequence = 0
         self._cameras = self._parse_camera(_FRONT)
         self._viewed: PendingInput | None = None  # what the last view answered
@@ -144,7 +145,8 @@ class InputHandler:
 
     async def _reconstruct(self, pending: PendingInput) -> Iterable[head_pb2.StageTiming]:
         creation = await self._storing.run(lambda _: _creation(self._plan, pending.picture))
-        made = await self._pipeline.reconstruct(creation)
+        made = await self._pipeline.reconstruct(replace(creation, near=self._near))
+        self._near = _crop_of(made.head.quality)
         data = made.gaussians
         self._head = HeadRef(f"live/{uuid.uuid4().hex}", lambda: formats.read(data, "wire"), lambda: data)
         return made.head.stage_timings
@@ -194,6 +196,12 @@ def _head_message(
         stage_timings=all_timings,
     )
     return pb.LiveResponse(head_delta=delta)
+
+
+def _crop_of(quality: head_pb2.Quality) -> tuple[float, ...] | None:
+    """The map from a frame's pixels to its portrait crop of side 1."""
+    side = quality.crop_size_px
+    return tuple(x / side for x in quality.crop_from_source) if side and len(quality.crop_from_source) == 6 else None
 
 
 def _creation(plan: SessionPlan, picture: bytes) -> Creation:

@@ -62,14 +62,18 @@ def hair_contrast(pixels: Tensor, parsing: Tensor) -> Tensor:
         parsing[:, ParsingGroup.HAIR, None].float(), (side, side), mode="bilinear", align_corners=False
     )
     weight = ((hair > SURE) & (small[:, 3:] > SURE)).float()
-    window = 2 * _WINDOW + 1
-    local = F.avg_pool2d(weight * small[:, :3], window, 1, _WINDOW)
-    local = local / F.avg_pool2d(weight, window, 1, _WINDOW).clamp_min(1e-3)
+    local = _window_mean(weight * small[:, :3]) / _window_mean(weight).clamp_min(1e-3)
     rough = weight * (small[:, :3] - local)
     bright = rough.mean(1, keepdim=True)
     total = weight.sum((2, 3)) + 1.0
     deviation = (bright.square().sum((2, 3)) / total).sqrt()
     return (rough * bright).sum((2, 3)) / total / deviation.clamp_min(1e-3)
+
+
+def _window_mean(pictures: Tensor) -> Tensor:
+    """Means over a window around each pixel, black beyond the border: along rows, then along columns."""
+    rows = F.avg_pool2d(pictures, (1, 2 * _WINDOW + 1), 1, (0, _WINDOW))
+    return F.avg_pool2d(rows, (2 * _WINDOW + 1, 1), 1, (_WINDOW, 0))
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ STRIDE = 4  # every how many-th anchor takes part
 SIDE = 128  # pixels; with fewer, what the rasteriser adds to each disc counts as hair
 _OPACITY = 0.9
 _ALPHA_STD = 0.25  # standard error of a pixel's opacity
+_AGREES = 0.001  # pixels whose opacities differ by less say nothing: inside the head all of them
 _BETAS = (0.8, 0.95)  # of Adam: a few dozen steps
 _RATE = 0.2  # of a step of camera and code, in standard errors
 _MAX_STD = 3.0  # how many standard errors camera and code may move
@@ -175,8 +176,9 @@ def _fit_deformation_of(
 
 def _error(head: Gaussians, camera: Cameras, target: Tensor, mask: Tensor, pixels_as_one: float) -> Tensor:
     """Squared error of the outline in standard errors, as many as there are independent observations."""
-    drawn = rasterize(head, camera).alpha[0]
-    return ((drawn - target) * mask).square().sum() / (pixels_as_one * _ALPHA_STD**2)
+    off = (rasterize(head, camera).alpha[0] - target) * mask
+    off = F.hardshrink(off, _AGREES)  # the rasteriser's gradient skips blocks of pixels that ask for nothing
+    return off.square().sum() / (pixels_as_one * _ALPHA_STD**2)
 
 
 def _minimised(

@@ -25,6 +25,7 @@ from headlift.model.types import Gaussians, ImageTokens
 ATTRIBUTES = {"means": 3, "scales": 3, "quats": 4, "opacities": 1, "colors": 3}
 _DISC = (0.75, 0.75, 0.35)  # start scales over anchor spacing: discs along the normal that just close the surface
 _OPACITY_LOGIT = 2.2  # start opacity 0.90
+_CHUNK = 1024  # patches that are computed together: their hidden layers stay in the cache, and memory is saved
 _MAX_STRETCH = 3.0  # of discs on patches that the start has pulled apart
 
 
@@ -94,11 +95,14 @@ class TemplateDecoder(nn.Module):
             raise InvalidInputError(f"active_layers is {active_layers}; it must be >= 0.", field="active_layers")
         count_pass("decoder")
         context_mask = None if bool(tokens.mask.all()) else tokens.mask
-        for i, layer in enumerate(self.layers):
-            attends = active_layers is None or i < active_layers
-            queries = layer(queries, tokens.tokens, context_mask, attends)
-        out: Tensor = self.unfold(self.norm(queries)).reshape(len(queries), -1, self.config.gaussian_dim)
-        return out
+        parts = []
+        for chunk in torch.split(queries, _CHUNK, 1):
+            x = chunk
+            for i, layer in enumerate(self.layers):
+                attends = active_layers is None or i < active_layers
+                x = layer(x, tokens.tokens, context_mask, attends)
+            parts.append(self.unfold(self.norm(x)).reshape(len(x), -1, self.config.gaussian_dim))
+        return torch.cat(parts, 1)
 
     def activate(
         self,

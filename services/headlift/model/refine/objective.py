@@ -5,10 +5,10 @@ Legend: N Gaussians, J neighbours, D channels of change, H W pixels.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from headlift.model.refine.neighborhood import Neighborhood
 from headlift.model.types import RenderedViews
 
 
@@ -53,14 +53,9 @@ class Roughness:
     would take most of a step's time; two embedding bags take little.
     """
 
-    def __init__(self, neighbors: Tensor) -> None:
-        """Args: neighbors: [N,J] int64."""
-        self._neighbors = neighbors
-        n, j = neighbors.shape
-        order = torch.argsort(neighbors.flatten(), stable=True)
-        counts = torch.bincount(neighbors.flatten(), minlength=n)
-        self._sources = order // j
-        self._offsets = counts.cumsum(0) - counts
+    def __init__(self, graph: Neighborhood) -> None:
+        self._neighbors = graph.neighbors
+        self._sources, self._offsets = graph.sources
 
     def __call__(self, x: Tensor, weights: Tensor) -> tuple[float, Tensor]:
         """Energy, averaged over the anchors, and its gradient [N,D] for fields x [N,D] with a weight [D] each."""
@@ -68,5 +63,5 @@ class Roughness:
         residual = x - F.embedding_bag(self._neighbors, x / j, mode="sum")
         weighted = residual * (weights / n)
         energy = float((weighted * residual).sum())
-        back = F.embedding_bag(self._sources, weighted / j, self._offsets, mode="sum")
+        back = F.embedding_bag(self._sources, weighted / j, self._offsets[:-1], mode="sum")
         return energy, 2.0 * (weighted - back)

@@ -18,35 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headlift.errors import InvalidCameraError, InvalidGaussiansError, InvalidInputError
-from headlift.model.adam import Adam
-from headlift.model.refine.change import Change
-from headlift.model.refine.objective import Roughness, picture_error
+from headlift.model.refine.change import CameraChange, GaussianChange
+from headlift.model.refine.native import NativeGaussianChange, native_picture_error
+from headlift.model.refine.neighborhood import Neighborhood
+from headlift.model.refine.objective import picture_error
 from headlift.model.refine.settings import RefineSettings
 from headlift.model.splat import drawing_threads, rasterize
+from headlift.model.splat.native import unavailable_because
 from headlift.model.types import Cameras, Gaussians, Portrait
 
+_FIELDS = ("means", "quats", "scales", "opacities", "colors")
+_HALF_SHARE = 0.25  # of a typical visible Gaussian's part of the picture: half visible
+_SEEN_SHARE = 0.01  # those below are not drawn: half of all, and a two thousandth of the picture
+
 Progress = Callable[[int, int, float], object]
-
-
-@dataclass(frozen=True)
-class Neighborhood:
-    """The template's graph, as far as refinement needs it."""
-
-    neighbors: Tensor  # [N, J] int64, anchors nearby on the surface
-    mirror: Tensor  # [N] int64, anchor nearest to the mirror image (-x, y, z)
-
-    def check(self, count: int) -> None:
-        """Raise InvalidInputError unless this is a graph on ``count`` Gaussians."""
-        for name, value, dims in (("neighbors", self.neighbors, 2), ("mirror", self.mirror, 1)):
-            if value.dim() != dims or value.shape[0] != count or value.numel() == 0 or value.dtype != torch.int64:
-                raise InvalidInputError(
-                    f"{name} is {value.dtype} of shape {tuple(value.shape)}; "
-                    f"int64 with one row for each of {count} Gaussians is needed."
-                )
-            if int(value.min()) < 0 or int(value.max()) >= count:
-                raise InvalidInputError(
-                    f"{name} spans {int(value.min())}..{int(value.max())}; it must lie in 0..{count - 1}."
-                )
 
 
 @dataclass(frozen=True)
@@ -59,14 +44,14 @@ class RefineResult:
     steps: int
 
 
-def _visibility(gaussians: Gaussians, camera: Cameras) -> Tensor:
-    """Visibility of each Gaussian [N], 0..1: its share of the rendered view against a typical visible one's."""
+def _shares(gaussians: Gaussians, camera: Cameras) -> Tensor:
+    """Each Gaussian's share of the rendered view [N], over that of a typical visible one."""
     colors = gaussians.colors.clone().requires_grad_()
     views = rasterize(replace(gaussians, colors=colors), camera)
     (weight,) = torch.autograd.grad(views.rgb[:, 0].sum(), colors)
     share = weight[:, 0]
     typical = share.sum() / (share > 0).sum().clamp(min=1)
-    return share / (share + 0.25 * typical + 1e-12)
+    return share / typical.clamp(min=1e-12)
 
 
 @contextlib.contextmanager
@@ -155,9 +140,7 @@ class Refine:
             return RefineResult(gaussians, camera, (), 0)
         # A caller may be in inference mode, whose tensors cannot take part in a gradient.
         with torch.inference_mode(False), torch.enable_grad(), _torch_on_one_thread():
-            start = Gaussians(
-                *(getattr(gaussians, n).detach().clone() for n in ("means", "quats", "scales", "opacities", "colors"))
-            )
+            start = Gaussians(*(getattr(gaussians, n).detach().clone() for n in _FIELDS))
             device = start.means.device
             own_camera = replace(camera, viewmats=camera.viewmats.detach().clone(), Ks=camera.Ks.detach().clone()).to(
                 device
@@ -165,54 +148,53 @@ class Refine:
             own_portrait = replace(
                 portrait, image=portrait.image.detach().clone(), alpha=portrait.alpha.detach().clone()
             ).to(device)
-            topology = Neighborhood(topology.neighbors.to(device), topology.mirror.to(device))
-            change = Change(start, own_camera, topology.neighbors, self.settings)
+            graph = topology.to(device)
             color_trust = None if trust is None else trust.detach().clone().to(start.means)
-            losses = self._optimise(change, start, own_portrait, own_camera, topology, color_trust, progress)
-            return RefineResult(change.gaussians().detach(), change.camera().detach(), losses, steps)
+            return self._optimise(start, own_portrait, own_camera, graph, color_trust, progress)
 
     def _optimise(
         self,
-        change: Change,
         start: Gaussians,
         portrait: Portrait,
         camera: Cameras,
-        topology: Neighborhood,
+        graph: Neighborhood,
         trust: Tensor | None,
         progress: Progress | None,
-    ) -> tuple[float, ...]:
+    ) -> RefineResult:
         s = self.settings
         targets = _Target(portrait, s.size), _Target(portrait, s.final_size)
         first_final = s.steps - round(s.final_share * s.steps)
-        visibility = _visibility(start, camera.resized(targets[0].size, targets[0].size))
+        shares = _shares(start, camera.resized(targets[0].size, targets[0].size))
+        visibility, seen = shares / (shares + _HALF_SHARE), torch.nonzero(shares > _SEEN_SHARE)[:, 0]
         if trust is not None:
             visibility = visibility * trust
             for target in targets:
                 view = camera.resized(target.size, target.size)
                 target.color_weight = _color_weights(start, trust, view, s.distrusted_weight)
-        hidden = (1 - visibility) * visibility[topology.mirror]
-        roughness = Roughness(topology.neighbors)
+        hidden = (1 - visibility) * visibility[graph.mirror]
+        plain = GaussianChange(start, graph, seen, hidden, trust, s)
+        is_native = start.means.is_cpu and unavailable_because() is None
+        change: GaussianChange | NativeGaussianChange = NativeGaussianChange(plain) if is_native else plain
+        error_of = native_picture_error if is_native else picture_error
+        camera_change = CameraChange(camera, s)
         generator = torch.Generator().manual_seed(s.seed)
-        adam = Adam(*change.parameters(), floor=s.gradient_floor)
         losses: list[float] = []
         for step in range(s.steps):
             target = targets[step >= first_final]
-            adam.clear()
-            views = rasterize(change.gaussians(), change.camera().resized(target.size, target.size))
+            views = rasterize(change.drawn(), camera_change.camera().resized(target.size, target.size))
             background = torch.rand(3, generator=generator).to(target.image)
-            error = picture_error(
+            error = error_of(
                 views, target.image, target.alpha, target.source_mask, target.color_weight, background, s.scale_weights,
                 s.alpha_weight,
             )  # fmt: skip
             error.backward()  # type: ignore[no-untyped-call]
-            if trust is not None and change.colors.grad is not None:
-                change.colors.grad.mul_(trust[:, None])
-            losses.append(float(error.detach()) + change.add_priors(roughness, hidden, topology.mirror))
+            share = 0.55 + 0.45 * math.cos(math.pi * step / s.steps)  # falls to a tenth
+            losses.append(float(error.detach()) + change.step(share))
             if progress is not None:
                 progress(step, s.steps, losses[-1])
-            adam.step(0.55 + 0.45 * math.cos(math.pi * step / s.steps))  # falls to a tenth
-            change.bound()
-        return tuple(losses)
+            camera_change.step(share)
+        refined = Gaussians(*(getattr(change.gaussians(), n).detach() for n in _FIELDS))
+        return RefineResult(refined, camera_change.camera().detach(), tuple(losses), s.steps)
 
 
 def _check(gaussians: Gaussians, portrait: Portrait, camera: Cameras, topology: Neighborhood) -> None:

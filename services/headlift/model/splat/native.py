@@ -51,7 +51,9 @@ def thread_count() -> int:
     return min(_threads.get() or torch.get_num_threads(), 256)
 
 
-class _Scene(Structure):
+class Scene(Structure):
+    """Gaussians as the library takes them: HlScene in abi.h."""
+
     _fields_ = (("count", c_int64), *((n, c_void_p) for n in ("means", "quats", "scales", "opacities", "colors")))
 
 
@@ -67,7 +69,9 @@ class _ViewGrads(Structure):
     _fields_ = tuple((n, c_void_p) for n in ("rgb", "alpha", "depth", "depth_out"))
 
 
-class _SceneGrads(Structure):
+class SceneGrads(Structure):
+    """Arrays of Gaussians and cameras that the library writes: HlSceneGrads in abi.h."""
+
     _fields_ = tuple((n, c_void_p) for n in ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks"))
 
 
@@ -83,10 +87,10 @@ def load_library() -> ctypes.CDLL:
             "Run python -m headlift.model.splat.build --force."
         ) from error
     library.hl_splat_forward.argtypes = [
-        POINTER(_Scene), POINTER(_Cameras), POINTER(_Views), c_int32, c_int32, POINTER(c_void_p),
+        POINTER(Scene), POINTER(_Cameras), POINTER(_Views), c_int32, c_int32, POINTER(c_void_p),
     ]  # fmt: skip
     library.hl_splat_backward.argtypes = [
-        c_void_p, POINTER(_Scene), POINTER(_Cameras), POINTER(_ViewGrads), POINTER(_SceneGrads), c_int32, c_int32,
+        c_void_p, POINTER(Scene), POINTER(_Cameras), POINTER(_ViewGrads), POINTER(SceneGrads), c_int32, c_int32,
     ]  # fmt: skip
     library.hl_splat_release.argtypes = [c_void_p]
     library.hl_splat_release.restype = None
@@ -145,8 +149,8 @@ class _Kept:
         self._release(self.handle)
 
 
-def _scene(tensors: tuple[Tensor, ...]) -> _Scene:
-    return _Scene(tensors[0].shape[0], *(t.data_ptr() for t in tensors))
+def _scene(tensors: tuple[Tensor, ...]) -> Scene:
+    return Scene(tensors[0].shape[0], *(t.data_ptr() for t in tensors))
 
 
 def _draw(
@@ -185,7 +189,10 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *v_views: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, depth = ctx.saved_tensors
-        grads = [torch.empty_like(t) for t in tensors]  # torch would clear them on OpenMP's threads, which then spin
+        # torch would clear them on OpenMP's threads, which then spin
+        grads = [
+            torch.empty_like(t) if wanted else None for t, wanted in zip(tensors, ctx.needs_input_grad[2:], strict=True)
+        ]
         dense = [None if v is None else v.float().contiguous() for v in v_views]
         width, height = ctx.size
         cameras = _Cameras(tensors[5].shape[0], tensors[5].data_ptr(), tensors[6].data_ptr(), width, height)
@@ -194,7 +201,7 @@ class _Rasterize(torch.autograd.Function):
             _scene(tuple(tensors[:5])),
             cameras,
             _ViewGrads(*map(_pointer, dense), depth.data_ptr()),
-            _SceneGrads(*map(_pointer, grads)),
+            SceneGrads(*map(_pointer, grads)),
             thread_count(),
             ctx.isa,
         )

@@ -85,6 +85,15 @@ class FaceDetector(Protocol):
 
 
 @runtime_checkable
+class FaceTracker(Protocol):
+    """Finds a face again in the next picture of a film."""
+
+    def track(self, rgb: U8, frame: F64) -> Face | None:
+        """The face near a portrait crop of ``rgb`` [H, W, 3], or None; ``frame`` [2, 3] maps pixels to its side, 1."""
+        ...
+
+
+@runtime_checkable
 class FaceRefiner(Protocol):
     """Measures faces again that something else has found roughly."""
 

@@ -22,7 +22,7 @@ from headlift.model.types import Portrait
 from headlift.stages.preprocess.detect.haar import HaarFaceDetector
 from headlift.stages.preprocess.geometry.crop import crop_from_face
 from headlift.stages.preprocess.geometry.resample import compose
-from headlift.stages.preprocess.interfaces import Face, FaceDetector, Matter
+from headlift.stages.preprocess.interfaces import Face, FaceDetector, FaceTracker, Matter
 from headlift.stages.preprocess.matte.cutout import Cutout
 from headlift.stages.preprocess.matte.grabcut import GrabCutMatter
 from headlift.stages.preprocess.quality import LEAST_FACE_PX, QualityReason, QualityReport, judge
@@ -49,6 +49,9 @@ class PreprocessOptions:
     several_faces: SeveralFaces = SeveralFaces.LARGEST
     face_index: int | None = None  # of the faces by falling size; overrides several_faces
     use_alpha: bool = True  # take the picture's own alpha as the matte
+    # Where the head was a moment ago: two rows of the map from picture pixels to the portrait crop of side 1. Heeded
+    # where the largest face is taken.
+    near: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ class Preprocess:
             PictureTooLargeError: Over a limit.
             NoFaceError: No face, or none of at least 24 pixels.
             SeveralFacesError: Several faces, and the options refuse that.
-            InvalidInputError: ``face_index`` names no face.
+            InvalidInputError: ``face_index`` names no face, or ``near`` is no such map.
         """
+        _check_near(options)
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
             picture = decode_picture(data, self.limits)
@@ -109,7 +113,7 @@ class Preprocess:
         sx, sy = picture.picture_from_source
         alpha = picture.alpha if options.use_alpha else None
         with _timed(timings, "detect"):
-            detections = self.detector.detect(_on_grey(picture.rgb, alpha))
+            detections = self._detected(_on_grey(picture.rgb, alpha), options, (sx, sy))
             faces = sorted(detections, key=lambda f: (-f.size * f.score, f.box))
             face = _chosen(faces, options, (sx * sy) ** 0.5)
         crop_from_picture = crop_from_face(face, self.size)
@@ -140,6 +144,17 @@ class Preprocess:
         )
         return PreprocessResult(portrait, quality, tuple(f.scaled(1 / sx, 1 / sy) for f in faces), timings)
 
+    def _detected(self, rgb: U8, options: PreprocessOptions, picture_from_source: tuple[float, float]) -> list[Face]:
+        """The faces of a picture; that near the last one's place alone, where it is still there."""
+        largest = options.face_index is None and options.several_faces is SeveralFaces.LARGEST
+        if options.near is not None and largest and isinstance(self.detector, FaceTracker):
+            sx, sy = picture_from_source
+            frame = np.array(options.near).reshape(2, 3) @ np.diag([1 / sx, 1 / sy, 1.0])
+            face = self.detector.track(rgb, frame)
+            if face is not None:
+                return [face]
+        return self.detector.detect(rgb)
+
 
 def _chosen(faces: list[Face], options: PreprocessOptions, picture_scale: float) -> Face:
     """The face to portray, of faces by falling weight.
@@ -168,6 +183,18 @@ def _chosen(faces: list[Face], options: PreprocessOptions, picture_scale: float)
             f"The face is {pixels:.0f} pixels wide; at least {LEAST_FACE_PX:.0f} are needed. Send a larger picture."
         )
     return face
+
+
+def _check_near(options: PreprocessOptions | None) -> None:
+    near = options.near if options is not None else None
+    if near is None:
+        return
+    if len(near) != 6 or not np.isfinite(near).all() or abs(near[0] * near[4] - near[1] * near[3]) < 1e-12:
+        raise InvalidInputError(
+            f"near has {len(near)} numbers; it must be 2 rows of 3 finite numbers, which map the picture's pixels to "
+            "the crop of side 1, or be left out.",
+            field="near",
+        )
 
 
 def _on_grey(rgb: U8, alpha: U8 | None) -> U8:

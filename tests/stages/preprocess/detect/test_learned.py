@@ -11,7 +11,7 @@ from headlift.stages.preprocess.detect.headnet import ACCEPT
 from headlift.stages.preprocess.detect.learned import HeadNetRefiner, HeadNetSearch, LearnedFaceDetector
 from headlift.stages.preprocess.geometry.crop import crop_from_face
 from headlift.stages.preprocess.geometry.resample import apply, invert, scale_of
-from headlift.stages.preprocess.interfaces import Face, FaceDetector, FaceRefiner
+from headlift.stages.preprocess.interfaces import Face, FaceDetector, FaceRefiner, FaceTracker
 
 
 class Blind:
@@ -96,6 +96,23 @@ def test_a_head_from_behind_is_found(refiner, from_behind):
 def test_nothing_is_found_where_there_is_no_head(refiner, headless):
     for name in ("cat", "coffee"):
         assert HeadNetSearch(refiner).detect(headless[name]) == []
+
+
+def test_a_head_that_moved_a_little_is_found_again_without_a_search(refiner, refined, astronaut):
+    detector = LearnedFaceDetector(Blind(), refiner, Blind())
+    assert isinstance(detector, FaceTracker)
+    moved = np.roll(astronaut, (6, -9), (0, 1))
+    face = detector.track(moved, crop_from_face(refined, 1))
+    assert face is not None
+    (a, s), (b, t) = middle_and_scale(refined), middle_and_scale(face)
+    assert np.abs(a + np.array([-9, 6]) - b).max() < 0.03 / s
+    assert t == pytest.approx(s, rel=0.05)
+
+
+def test_a_head_that_left_is_not_found_where_it_was(refiner, refined, headless):
+    detector = LearnedFaceDetector(Blind(), refiner, Blind())
+    for name in ("cat", "coffee"):
+        assert detector.track(headless[name], crop_from_face(refined, 1)) is None
 
 
 def test_headnet_overrules_an_unsure_detector_and_not_a_sure_one(refiner):

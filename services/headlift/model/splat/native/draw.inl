@@ -133,7 +133,7 @@ void draw(const Picture& pic, int32_t tile, const HlViews& out) {
   else draw_tile<false>(pic, tile, out);
 }
 
-template <bool kDepth>
+template <bool kColor, bool kDepth>
 void draw_tile_backward(const Picture& pic, int32_t tile, const HlViewGrads& grads, const Moments& moments) {
   const uint32_t visited = pic.visited[tile];
   if (!visited) return;
@@ -141,15 +141,22 @@ void draw_tile_backward(const Picture& pic, int32_t tile, const HlViewGrads& gra
   const int64_t plane = static_cast<int64_t>(pic.width) * pic.height;
   const F zero = bc(0.0f), one = bc(1.0f), least = bc(kLogMinAlpha), most = bc(kMaxAlpha), four = bc(4.0f);
   F T[kBlocks], behind[kBlocks], rest[kBlocks], vr[kBlocks], vg[kBlocks], vb[kBlocks], vz[kBlocks], last[kBlocks];
-  rows_to_blocks(pic, tile_x, tile_y, grads.rgb, vr);
-  rows_to_blocks(pic, tile_x, tile_y, grads.rgb ? grads.rgb + plane : nullptr, vg);
-  rows_to_blocks(pic, tile_x, tile_y, grads.rgb ? grads.rgb + 2 * plane : nullptr, vb);
+  if (kColor) {
+    rows_to_blocks(pic, tile_x, tile_y, grads.rgb, vr);
+    rows_to_blocks(pic, tile_x, tile_y, grads.rgb + plane, vg);
+    rows_to_blocks(pic, tile_x, tile_y, grads.rgb + 2 * plane, vb);
+  }
   rows_to_blocks(pic, tile_x, tile_y, grads.alpha, rest);
   if (kDepth) {
     rows_to_blocks(pic, tile_x, tile_y, grads.depth, vz);
     rows_to_blocks(pic, tile_x, tile_y, grads.depth_out, behind);
   }
+  unsigned live = 0;  // blocks of which the loss knows anything
   for (int b = 0; b < kBlocks; ++b) {
+    M known = rest[b] != zero;
+    if (kColor) known = known | (vr[b] != zero) | (vg[b] != zero) | (vb[b] != zero);
+    if (kDepth) known = known | (vz[b] != zero);
+    live |= static_cast<unsigned>(any(known)) << b;
     T[b] = load(pic.final_T + static_cast<int64_t>(tile) * kTilePixels + 16 * b);
     last[b] = load(pic.last + static_cast<int64_t>(tile) * kTilePixels + 16 * b);
     if (kDepth) {  // depth = sum(w z) / alpha
@@ -161,7 +168,7 @@ void draw_tile_backward(const Picture& pic, int32_t tile, const HlViewGrads& gra
   }
   const uint32_t begin = pic.offsets[tile];
   for (uint32_t k = visited; k-- > 0;) {
-    const unsigned hit = pic.hits[begin + k];
+    const unsigned hit = pic.hits[begin + k] & live;
     if (!hit) continue;
     if (k >= 6) __builtin_prefetch(pic.splats + pic.list[begin + k - 6].splat);
     const Entry entry = pic.list[begin + k];
@@ -177,16 +184,22 @@ void draw_tile_backward(const Picture& pic, int32_t tile, const HlViewGrads& gra
       const F raw = exp2(e), alpha = min(raw, most), undo = recip(one - alpha);
       const F before = select(drawn, T[b] * undo, T[b]), weight = keep(drawn, alpha * before);
       T[b] = before;
-      sum[6] = fma(weight, vr[b], sum[6]);
-      sum[7] = fma(weight, vg[b], sum[7]);
-      sum[8] = fma(weight, vb[b], sum[8]);
-      F shade = fma(cr, vr[b], fma(cg, vg[b], cb * vb[b]));
+      F shade = zero;
+      if (kColor) {
+        sum[6] = fma(weight, vr[b], sum[6]);
+        sum[7] = fma(weight, vg[b], sum[7]);
+        sum[8] = fma(weight, vb[b], sum[8]);
+        shade = fma(cr, vr[b], fma(cg, vg[b], cb * vb[b]));
+      }
       if (kDepth) {
         sum[9] = fma(weight, vz[b], sum[9]);
         shade = fma(cz, vz[b], shade);
       }
-      const F v_alpha = fma(before, shade, undo * (rest[b] - behind[b]));
-      behind[b] = fma(weight, shade, behind[b]);
+      F v_alpha = undo * rest[b];
+      if (kColor || kDepth) {
+        v_alpha = fma(before, shade, undo * (rest[b] - behind[b]));
+        behind[b] = fma(weight, shade, behind[b]);
+      }
       const F v = keep(drawn & (most >= raw), raw * v_alpha);
       const F dx = fnma(four, bc(kColumn[b]), g.dx), dy = fnma(four, bc(kRow[b]), g.dy), vx = v * dx, vy = v * dy;
       sum[0] = sum[0] + v;
@@ -202,8 +215,10 @@ void draw_tile_backward(const Picture& pic, int32_t tile, const HlViewGrads& gra
 }
 
 void draw_backward(const Picture& pic, int32_t tile, const HlViewGrads& grads, const Moments& moments) {
-  if (grads.depth) draw_tile_backward<true>(pic, tile, grads, moments);
-  else draw_tile_backward<false>(pic, tile, grads, moments);
+  if (!grads.rgb && !grads.depth) draw_tile_backward<false, false>(pic, tile, grads, moments);
+  else if (!grads.depth) draw_tile_backward<true, false>(pic, tile, grads, moments);
+  else if (!grads.rgb) draw_tile_backward<false, true>(pic, tile, grads, moments);
+  else draw_tile_backward<true, true>(pic, tile, grads, moments);
 }
 
 }  // namespace

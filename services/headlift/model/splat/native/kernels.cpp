@@ -29,8 +29,9 @@ namespace headlift {
 #include "project.inl"
 #include "draw.inl"
 #include "sharpen.inl"
+#include "update.inl"
 
-const Kernels HL_KERNELS = {HL_KERNELS_NAME, project,     draw,     draw_backward, project_backward,
-                            split_bands,     convolve,    subtract};
+const Kernels HL_KERNELS = {HL_KERNELS_NAME, project,  draw,     draw_backward,    project_backward, split_bands,
+                            convolve,        subtract, refine_residuals, refine_moments, refine_move};
 
 }  // namespace headlift

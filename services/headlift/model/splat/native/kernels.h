@@ -116,6 +116,13 @@ struct Kernels {
   // Row `y` of the plane that holds the residual, subtracted from the picture.
   void (*subtract)(const HlSharpener& net, const Plane& residual, const float* picture, int32_t width, int32_t height,
                    int32_t y, float* out);
+  // Refinement of Gaussians begin..end in three passes: how far each is from its neighbours' mean; Adam's moments, with
+  // the sum of the second over the Gaussians in `squares`; the move. The first two return their regularisers' energy.
+  double (*refine_residuals)(const HlRefine& state, const HlRefineStep& step, int64_t begin, int64_t end);
+  double (*refine_moments)(const HlRefine& state, const HlRefineStep& step, const HlScene& grads, int64_t begin,
+                           int64_t end, double* squares);
+  void (*refine_move)(const HlRefine& state, const HlRefineStep& step, const float* lowest, int64_t begin, int64_t end,
+                      const HlSceneGrads& out);
 };
 
 // The kernels of this instruction set (see abi.h), or null where this processor or build has no such one.

@@ -260,12 +260,12 @@ void project_backward(const HlScene& scene, const Lens& lens, const Picture& pic
     // Gaussians that were not drawn may be anywhere, even where the projection is not finite.
     const M drawn = load(drawn_of) > zero;
     for (int k = 0; k < 3; ++k) {
-      add_strided(out.means + 3 * i + k, 3, keep(drawn, grads.mean[k]), lanes);
-      add_strided(out.scales + 3 * i + k, 3, keep(drawn, grads.scale[k]), lanes);
-      add_strided(out.colors + 3 * i + k, 3, keep(drawn, sums[6 + k]), lanes);
+      if (out.means) add_strided(out.means + 3 * i + k, 3, keep(drawn, grads.mean[k]), lanes);
+      if (out.scales) add_strided(out.scales + 3 * i + k, 3, keep(drawn, grads.scale[k]), lanes);
+      if (out.colors) add_strided(out.colors + 3 * i + k, 3, keep(drawn, sums[6 + k]), lanes);
     }
-    for (int k = 0; k < 4; ++k) add_strided(out.quats + 4 * i + k, 4, keep(drawn, grads.quat[k]), lanes);
-    add_strided(out.opacities + i, 1, keep(drawn, grads.opacity), lanes);
+    for (int k = 0; k < 4 && out.quats; ++k) add_strided(out.quats + 4 * i + k, 4, keep(drawn, grads.quat[k]), lanes);
+    if (out.opacities) add_strided(out.opacities + i, 1, keep(drawn, grads.opacity), lanes);
     for (int k = 0; k < kCameraGrads; ++k) {
       alignas(64) float part[16];
       store(part, keep(drawn, grads.camera[k]));

@@ -38,6 +38,7 @@ HL_INLINE M operator>=(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_
 HL_INLINE M operator>(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
 HL_INLINE M operator!=(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
 HL_INLINE M operator&(M a, M b) { return {static_cast<__mmask16>(a.v & b.v)}; }
+HL_INLINE M operator|(M a, M b) { return {static_cast<__mmask16>(a.v | b.v)}; }
 HL_INLINE M andnot(M a, M b) { return {static_cast<__mmask16>(a.v & ~b.v)}; }  // a and not b
 HL_INLINE bool any(M m) { return m.v != 0; }
 HL_INLINE unsigned bits(M m) { return m.v; }

@@ -73,6 +73,7 @@ HL_INLINE M operator>=(F a, F b) { HL_EACH(M, I4(a.v[i] >= b.v[i])); }
 HL_INLINE M operator>(F a, F b) { HL_EACH(M, I4(a.v[i] > b.v[i])); }
 HL_INLINE M operator!=(F a, F b) { HL_EACH(M, I4(a.v[i] != b.v[i])); }
 HL_INLINE M operator&(M a, M b) { HL_EACH(M, a.v[i] & b.v[i]); }
+HL_INLINE M operator|(M a, M b) { HL_EACH(M, a.v[i] | b.v[i]); }
 HL_INLINE M andnot(M a, M b) { HL_EACH(M, a.v[i] & ~b.v[i]); }
 HL_INLINE bool any(M m) {
   const I4 all = (m.v[0] | m.v[1]) | (m.v[2] | m.v[3]);

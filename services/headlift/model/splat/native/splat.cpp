@@ -60,14 +60,17 @@ HlStatus forward(const Kernels& kernels, const HlScene& scene, const HlCameras& 
 void add_camera_grads(const std::vector<double>& chunks, const HlSceneGrads& out, int64_t c) {
   double sum[kCameraGrads] = {};
   for (size_t i = 0; i < chunks.size(); ++i) sum[i % kCameraGrads] += chunks[i];
-  for (int i = 0; i < 12; ++i) out.viewmats[16 * c + i] += static_cast<float>(sum[i]);
+  for (int i = 0; i < 12 && out.viewmats; ++i) out.viewmats[16 * c + i] += static_cast<float>(sum[i]);
+  if (!out.Ks) return;
   float* K = out.Ks + 9 * c;
   K[0] += static_cast<float>(sum[12]), K[4] += static_cast<float>(sum[13]);
   K[2] += static_cast<float>(sum[14]), K[5] += static_cast<float>(sum[15]);
 }
 
 void clear(const Worker& worker, const HlSceneGrads& out, int64_t gaussians, int64_t cameras) {
-  const auto share = [&](float* p, int64_t n) { std::fill(p + worker.begin(n), p + worker.end(n), 0.0f); };
+  const auto share = [&](float* p, int64_t n) {
+    if (p) std::fill(p + worker.begin(n), p + worker.end(n), 0.0f);
+  };
   share(out.means, 3 * gaussians), share(out.quats, 4 * gaussians), share(out.scales, 3 * gaussians);
   share(out.opacities, gaussians), share(out.colors, 3 * gaussians);
   share(out.viewmats, 16 * cameras), share(out.Ks, 9 * cameras);

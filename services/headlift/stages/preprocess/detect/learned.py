@@ -106,6 +106,12 @@ class LearnedFaceDetector:
                 faces.append(before)
         return sorted(faces, key=lambda f: (-f.score, f.box)) or self.search.detect(rgb)
 
+    def track(self, rgb: U8, frame: F64) -> Face | None:
+        """The head near a crop, measured as ``detect`` measures rough faces; see ``FaceTracker.track``."""
+        (detection,) = self.refiner.align(rgb, [frame])
+        sure = detection.score >= ACCEPT and not detection.correction.is_implausible
+        return face_of(detection) if sure and _is_within(detection, rgb) else None
+
 
 def face_of(detection: HeadDetection) -> Face:
     """A detection as the record of a face."""
