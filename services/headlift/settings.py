@@ -202,7 +202,7 @@ class Settings:
     matting_weights: Path | None = _setting(None, "MODNet or Robust Video Matting (TorchScript) in HeadNet's place.")
     refine_steps: int = _setting(100, "Refinement steps where a request does not say.", low=0, high=REFINE_STEPS_MAX)
     refine_size: int = _setting(
-        128, "Side of the pictures that refinement compares, pixels.", low=SIDE_MIN, high=SIDE_MAX
+        192, "Side of the pictures that refinement compares, pixels.", low=SIDE_MIN, high=SIDE_MAX
     )
     refine_final_size: int = _setting(384, "The same in its last steps, pixels.", low=SIDE_MIN, high=SIDE_MAX)
 

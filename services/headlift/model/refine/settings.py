@@ -21,9 +21,9 @@ class RefineSettings:
     """
 
     steps: int = 100
-    size: int = 128  # px, side of the pictures compared at first: a camera that is a little off blurs larger ones ...
+    size: int = 192  # px, side of the pictures compared at first ...
     final_size: int = 384  # ... and in the last steps; 65,536 Gaussians resolve no more
-    final_share: float = 0.2  # of the steps
+    final_share: float = 0.3  # of the steps
     seed: int = 0  # of the random backgrounds
 
     means_rate: float = 0.0004  # m
