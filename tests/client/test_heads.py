@@ -74,7 +74,9 @@ def test_an_orbit_is_iterated_and_can_be_left(client, head):
     assert sum(1 for _ in client.orbit(head, 4, width=32, height=32)) == 4
 
 
-@pytest.mark.parametrize("kind", ["ply", "ply_compact", "splat", "spz", "spz_v4", "glb", "wire"])
+@pytest.mark.parametrize(
+    "kind", ["ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v4", "sog", "glb", "wire"]
+)
 def test_files_are_exported_whole_with_progress(client, head, kind, tmp_path):
     path, reports = tmp_path / f"head.{kind}", []
     data = client.export(head, kind, path=path, progress=lambda done, total: reports.append((done, total)))

@@ -19,9 +19,11 @@ Bust = Callable[[int], Gaussians]
 KINDS = [
     ("ply", {}),
     ("ply_compact", {}),
+    ("ply_compressed", {}),
     ("splat", {}),
     ("spz", {}),
     ("spz", {"version": 4}),
+    ("sog", {}),
     ("glb", {}),
     ("wire", {}),
     ("wire", {"mode": "raw"}),
@@ -66,6 +68,19 @@ def test_changed_bytes(bust: Bust, kind: int, changes: list[tuple[int, int]], cu
     survives(bytes(data) + b"glued on", KINDS[kind][0])
 
 
+PACKED = b"\n".join(
+    [b"ply\nformat binary_little_endian 1.0\nelement chunk 1"]
+    + [
+        b"property float " + side + b"_" + name
+        for name in (b"x", b"y", b"z", b"scale_x", b"scale_y", b"scale_z")
+        for side in (b"min", b"max")
+    ]
+    + [b"element vertex 2"]
+    + [b"property uint packed_" + name for name in (b"position", b"rotation", b"scale", b"color")]
+    + [b"end_header\n"]
+)
+
+
 @pytest.mark.parametrize("name", list(formats.Format))
 @RELAXED
 @given(data=st.binary(max_size=400))
@@ -73,6 +88,8 @@ def test_random_bytes_under_every_magic(name: str, data: bytes) -> None:
     tops = {
         "ply": b"ply\nformat binary_little_endian 1.0\n",
         "ply_compact": b"ply\nformat binary_little_endian 1.0\n",
+        "ply_compressed": PACKED,
+        "sog": b"PK\3\4",
         "glb": b"glTF\2\0\0\0",
         "wire": b"HLGS\1",
         "spz": b"NGSP\4\0\0\0",
@@ -100,7 +117,9 @@ def test_splats_of_any_floats(values: list[float], rows: int) -> None:
     survives(np.array(values * rows, np.float32).tobytes())
 
 
-LINES = """element vertex 3|element vertex 99999999999|element face 2|property float x|property list uchar int y
+LINES = """element chunk 1|element chunk 0|property uint packed_position|property uint packed_rotation
+property uint packed_scale|property uint packed_color|property float min_x|property float max_x
+element vertex 3|element vertex 99999999999|element face 2|property float x|property list uchar int y
 comment|comment frame XXX:|comment frame RUB: x|property double z|property float|element|element vertex|end_header
 format ascii 1.0|format binary_big_endian 1.0|obj_info a|property uint8 rot_0|""".replace("\n", "|").split("|")
 

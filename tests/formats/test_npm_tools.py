@@ -14,12 +14,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from plyfile import PlyData
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from headlift import formats
@@ -143,6 +145,8 @@ def test_the_frames_of_spz_mean_the_same_to_niantics_library(node: str, bust: Bu
         ("ply", {}),
         ("ply_compact", {}),
         ("ply_compact", {"normals": False}),
+        ("ply_compressed", {}),
+        ("sog", {}),
         ("splat", {}),
         ("spz", {}),
         ("spz", {"version": 4}),
@@ -153,7 +157,7 @@ def test_the_frames_of_spz_mean_the_same_to_niantics_library(node: str, bust: Bu
 def test_splat_transform_sees_in_our_files_what_we_see(
     node: str, bust: Bust, tmp_path: Path, name: str, options: dict[str, object]
 ) -> None:
-    ours = tmp_path / f"ours.{name.removesuffix('_compact')}"
+    ours = tmp_path / f"ours.{name.split('_', maxsplit=1)[0]}"
     ours.write_bytes(formats.write(bust(COUNT), name, **options))
     # It takes the numbers of an SPZ file for RDF whatever the specification and the file say.
     raw_frame = options.get("frame", "RUB") if name == "spz" else "RDF"
@@ -175,6 +179,27 @@ def test_we_read_splat_transforms_spz(node: str, bust: Bust, tmp_path: Path, ver
     source.write_bytes(formats.write(bust(COUNT), "ply"))
     data = transform(node, source, tmp_path / "theirs.spz", "--spz-version", str(version))
     assert_close(formats.read(data, frame="RDF"), bust(COUNT), means=1.3e-4, logs=0.033, unit=1.1 / 255, turn=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("file", "tolerances"),
+    [
+        ("theirs.compressed.ply", {"means": 2e-4, "logs": 0.01, "unit": 0.6 / 255, "turn": 1e-2}),
+        ("theirs.sog", {"means": 1e-5, "logs": 0.2, "unit": 0.02, "turn": 3e-2}),
+    ],
+)
+def test_we_read_the_compressed_files_of_splat_transform(
+    node: str, bust: Bust, tmp_path: Path, file: str, tolerances: dict[str, float]
+) -> None:
+    source = tmp_path / "ours.ply"
+    source.write_bytes(formats.write(bust(COUNT), "ply"))
+    data = transform(node, source, tmp_path / file, "-g", "cpu")
+    theirs, metadata = formats.read_with_metadata(data)
+    assert (metadata.count, metadata.frame) == (COUNT, "RDF")
+    order = torch.from_numpy(KDTree(theirs.means.numpy()).query(bust(COUNT).means.numpy())[1])
+    assert_close(
+        Gaussians(*(getattr(theirs, field.name)[order] for field in fields(Gaussians))), bust(COUNT), **tolerances
+    )
 
 
 def test_we_read_splat_transforms_glb(node: str, bust: Bust, tmp_path: Path) -> None:

@@ -10,8 +10,14 @@ from headlift.errors import ConflictError, InvalidInputError, NotFoundError
 from headlift.limits import REFINE_STEPS_MAX
 from headlift.media.pictures import PictureFormat, RenderOptions
 
-EXPORTS = ("ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire")
-SUFFIXES = {"ply_compact": "compact.ply", "spz_v3": "spz", "spz_v4": "spz4", "jpeg": "jpg"}
+EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "wire")
+SUFFIXES = {
+    "ply_compact": "compact.ply",
+    "ply_compressed": "compressed.ply",
+    "spz_v3": "spz",
+    "spz_v4": "spz4",
+    "jpeg": "jpg",
+}
 _BINDING = "job.json"
 _FRAMES_MAX, _VIEWS_MAX, _ATTEMPTS_MAX = 3600, 64, 100
 

@@ -20,7 +20,17 @@ from headlift.commands.session import (
 from headlift.errors import InvalidInputError
 
 PICTURES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
-FILES = {".ply": "ply", ".splat": "splat", ".spz": "spz_v3", ".glb": "glb", ".wire": "wire"}
+FILES = {
+    ".compressed.ply": "ply_compressed",
+    ".compact.ply": "ply_compact",
+    ".ply": "ply",
+    ".splat": "splat",
+    ".spz": "spz_v3",
+    ".sog": "sog",
+    ".glb": "glb",
+    ".wire": "wire",
+}
+EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "wire")
 
 
 def register(subparsers: Subparsers) -> None:
@@ -35,14 +45,10 @@ def register(subparsers: Subparsers) -> None:
     turn.add_argument("--size", type=int, default=512, help="side in pixels, even (default: 512)")
     turn.add_argument("--pitch", type=float, default=0.0, metavar="DEG")
     add_server_options(turn)
-    out = add_command(subparsers, "export", "write a head as PLY, SPLAT, SPZ, GLB or wire file", export)
+    out = add_command(subparsers, "export", "write a head as PLY, SPLAT, SPZ, SOG, GLB or wire file", export)
     out.add_argument("head", help="name of the head, or its last part")
     out.add_argument("--out", required=True, metavar="FILE", help="its suffix tells the format")
-    out.add_argument(
-        "--format",
-        choices=["ply", "ply_compact", "splat", "spz_v3", "spz_v4", "glb", "wire"],
-        help="instead of the suffix",
-    )
+    out.add_argument("--format", choices=EXPORTS, help="instead of the suffix")
     add_server_options(out)
     add_server_options(add_command(subparsers, "list", "list the heads of the tenant", list_heads))
     gone = add_command(subparsers, "delete", "delete a head and all that was derived from its portrait", delete)
@@ -178,10 +184,11 @@ def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind:
 
 def suffix_value(path: str, known: dict[str, str]) -> Any:
     """The value in ``known`` for the suffix of ``path``."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in known:
-        raise InvalidInputError(f"{path} ends in {suffix or 'nothing'}; use one of {', '.join(known)}.", field="out")
-    return known[suffix]
+    for suffix, value in known.items():  # .compressed.ply stands before .ply
+        if path.lower().endswith(suffix):
+            return value
+    ending = Path(path).suffix or "nothing"
+    raise InvalidInputError(f"{path} ends in {ending}; use one of {', '.join(known)}.", field="out")
 
 
 def write_file(path: Path, data: bytes) -> None:

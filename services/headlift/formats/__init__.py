@@ -1,4 +1,4 @@
-"""Files and messages of Gaussians: PLY, SPLAT, SPZ, GLB and the wire codec.
+"""Files and messages of Gaussians: PLY, SPLAT, SPZ, SOG, GLB and the wire codec.
 
 ``write`` and ``read`` are the whole face. Every reader takes hostile bytes: it raises FormatError and
 nothing else, trusts no count before the bytes are there, and unpacks no more than the count needs.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from headlift.errors import FormatError
-from headlift.formats import glb, ply, splat, spz, spz_container, wire
+from headlift.formats import glb, ply, ply_compressed, sog, splat, spz, spz_container, wire
 from headlift.formats.axes import HEAD_FRAME, Frame
 from headlift.formats.cloud import MAX_GAUSSIANS, Cloud, Metadata, from_gaussians, to_gaussians
 from headlift.model.types import Gaussians
@@ -32,12 +32,14 @@ __all__ = [
 
 
 class Format(StrEnum):
-    """A way to store Gaussians; PLY_COMPACT is one to write, whose files are PLY."""
+    """A way to store Gaussians; PLY_COMPACT and PLY_COMPRESSED are ones to write, whose files are PLY."""
 
     PLY = "ply"
     PLY_COMPACT = "ply_compact"
+    PLY_COMPRESSED = "ply_compressed"
     SPLAT = "splat"
     SPZ = "spz"
+    SOG = "sog"
     GLB = "glb"
     WIRE = "wire"
 
@@ -50,16 +52,20 @@ class Format(StrEnum):
 _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.PLY: ply.encode,
     Format.PLY_COMPACT: ply.encode_compact,
+    Format.PLY_COMPRESSED: ply_compressed.encode,
     Format.SPLAT: splat.encode,
     Format.SPZ: spz.encode,
+    Format.SOG: sog.encode,
     Format.GLB: glb.encode,
     Format.WIRE: wire.encode,
 }
 _DECODERS: dict[Format, Callable[..., tuple[Cloud, Metadata]]] = {
     Format.PLY: ply.decode,
     Format.PLY_COMPACT: ply.decode,
+    Format.PLY_COMPRESSED: ply.decode,
     Format.SPLAT: splat.decode,
     Format.SPZ: spz.decode,
+    Format.SOG: sog.decode,
     Format.GLB: glb.decode,
     Format.WIRE: wire.decode,
 }
@@ -69,6 +75,7 @@ _MAGICS: tuple[tuple[bytes, Format], ...] = (
     (glb.MAGIC, Format.GLB),
     (spz.MAGIC, Format.SPZ),
     (spz_container.GZIP_MAGIC, Format.SPZ),
+    (sog.MAGIC, Format.SOG),
     (wire.MAGIC, Format.WIRE),
 )
 
@@ -78,8 +85,9 @@ def write(gaussians: Gaussians, fmt: Format | str, **options: Any) -> bytes:
 
     Args:
         gaussians: 1 to MAX_GAUSSIANS of them, head frame, on any device.
-        fmt: ``ply``, ``ply_compact``, ``splat``, ``spz``, ``glb`` or ``wire``.
-        **options: Of the format's ``encode``: ``frame`` (ply, splat), ``frame`` and ``normals`` (ply_compact),
+        fmt: ``ply``, ``ply_compact``, ``ply_compressed``, ``splat``, ``spz``, ``sog``, ``glb`` or ``wire``.
+        **options: Of the format's ``encode``: ``frame`` (ply, splat, ply_compressed), ``frame`` and ``normals``
+            (ply_compact),
             ``version``, ``fraction_bits`` and ``frame`` (spz), ``mode`` and ``level`` (wire).
 
     Raises:
@@ -100,7 +108,7 @@ def read_with_metadata(data: bytes, fmt: Format | str | None = None, **options: 
     Args:
         data: The whole file, ours or of others.
         fmt: Its format; None finds out from its first bytes.
-        **options: ``max_gaussians`` (all; default MAX_GAUSSIANS), ``frame`` (ply, splat, spz, glb): the frame of its
+        **options: ``max_gaussians`` (all; default MAX_GAUSSIANS), ``frame`` (all but wire): the frame of its
             coordinates where the file's own word or the format's habit is wrong.
 
     Raises:

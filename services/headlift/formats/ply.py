@@ -6,19 +6,19 @@ Between colour and opacity stand f_rest_0..44, coefficients of higher spherical 
 does not have: zeros in the full layout, left out of the compact one.
 The reader takes any order and any scalar types, ignores what it does not know (f_rest_*, normals), and
 trusts our own note of the frame; a file without one is taken to be RDF, as 3DGS writes it.
-Format: Turk 1994; layout: Kerbl et al. 2023, reference implementation.
+Files in PlayCanvas' packed layout, which are PLY too, are handed on to ``ply_compressed``.
+Layout: Kerbl et al. 2023, reference implementation.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headlift.errors import FormatError
+from headlift.formats import ply_compressed
 from headlift.formats.axes import PLY_FRAME, Frame, describe_frame, parse_frame
 from headlift.formats.cloud import (
     GENERATOR,
@@ -34,8 +34,9 @@ from headlift.formats.cloud import (
     sh_from_colors,
     sigmoids,
 )
+from headlift.formats.ply_header import MAGIC, parse_header
 
-MAGIC = b"ply"
+__all__ = ["MAGIC", "decode", "encode", "encode_compact"]
 
 _POSITION = ("x", "y", "z")
 _NORMAL = ("nx", "ny", "nz")
@@ -48,36 +49,7 @@ _NEEDED = (*_POSITION, *_COLOR, "opacity", *_SCALE, *_ROTATION)
 _RECORD_MAGIC = b"HL"
 _RECORD_ROWS = 46  # Gaussians that hold the longest record: 258 bytes in 45 bits each
 
-_MAX_HEADER = 65536  # bytes
-_MAX_PROPERTIES = 1024
-_END = re.compile(rb"^end_header\r?\n", re.MULTILINE)
-_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
-_TYPES = {
-    **{
-        "char": "i1",
-        "uchar": "u1",
-        "short": "i2",
-        "ushort": "u2",
-        "int": "i4",
-        "uint": "u4",
-        "float": "f4",
-        "double": "f8",
-    },
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"float32": "f4", "float64": "f8"},
-}
 _DEGREES = {9: 1, 24: 2, 45: 3, 72: 4}  # number of f_rest properties -> SH degree
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What the text on top says of the vertices."""
-
-    row: np.dtype[np.void]
-    count: int
-    offset: int  # bytes from the start of the file to the first vertex
-    frame: Frame | None
-    generator: str
 
 
 def encode(cloud: Cloud, *, frame: Frame = PLY_FRAME) -> bytes:
@@ -188,15 +160,18 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
     Raises:
         FormatError: Not a PLY file, a text one, properties missing, shorter than announced, or too large.
     """
-    header = _parse_header(data)
-    check_count(header.count, max_gaussians, "PLY file")
-    need = header.count * header.row.itemsize
-    if len(data) - header.offset < need:
+    header = parse_header(data)
+    vertices = header.element("vertex")
+    if vertices is not None and ply_compressed.MARK in vertices.names:
+        return ply_compressed.decode(data, header, frame=frame, max_gaussians=max_gaussians)
+    if vertices is None:
+        raise FormatError("The PLY file has no element called vertex; a 3DGS splat file is needed.")
+    if missing := [name for name in _NEEDED if name not in (header.row(vertices).names or ())]:
         raise FormatError(
-            f"The PLY file holds {len(data) - header.offset:,} bytes of vertices; {header.count:,} of them take "
-            f"{need:,}. It was cut off; fetch it again."
+            f"The PLY vertices lack {', '.join(missing)}; a 3DGS splat file is needed, not a plain point cloud or mesh."
         )
-    rows = np.frombuffer(data, header.row, header.count, header.offset)
+    check_count(vertices.count, max_gaussians, "PLY file")
+    rows = header.rows(data, "vertex")
     noted_frame, _, noted_generator = _record_of(rows).partition(" ")
     used = frame or header.frame or noted_frame or PLY_FRAME
     cloud = Cloud(
@@ -207,10 +182,10 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
         colors=colors_from_sh(_columns(rows, _COLOR)),
         frame=parse_frame(used),
     )
-    rest = sum(name.startswith("f_rest_") for name in header.row.names or ())
+    rest = sum(name.startswith("f_rest_") for name in vertices.names)
     degree = 0 if noted_frame else _DEGREES.get(rest, 0)  # ours are zeros
     generator = header.generator or noted_generator
-    return cloud, Metadata("ply", "1.0", header.count, cloud.frame, generator, degree)
+    return cloud, Metadata("ply", "1.0", len(rows), cloud.frame, generator, degree)
 
 
 def _columns(rows: NDArray[np.void], names: tuple[str, ...]) -> Array:
@@ -220,88 +195,3 @@ def _columns(rows: NDArray[np.void], names: tuple[str, ...]) -> Array:
         for i, name in enumerate(names):
             out[:, i] = rows[name]
     return out
-
-
-def _parse_header(data: bytes) -> _Header:
-    """The header; only its text is looked at."""
-    if not data.startswith((b"ply\n", b"ply\r\n")):
-        raise FormatError("These bytes do not start with 'ply'; they are not a PLY file.")
-    end = _END.search(data, 0, _MAX_HEADER)
-    if end is None:
-        raise FormatError(
-            f"The PLY header has no end_header within {_MAX_HEADER:,} bytes; the file is cut off or not PLY."
-        )
-    lines = data[: end.start()].decode("ascii", errors="replace").splitlines()[1:]
-    words = [line.split() for line in lines if line.strip()]
-    order = _byte_order(words)
-    notes = [line[8:].strip() for line in lines if line.startswith("comment ")]
-    skipped, row, count = _vertex_row(words, order)
-    return _Header(row, count, end.end() + skipped, _noted_frame(notes), _noted(notes, "generator")[:200])
-
-
-def _byte_order(words: list[list[str]]) -> str:
-    """NumPy's letter for the file's byte order."""
-    name = next((w[1] for w in words if w[0] == "format" and len(w) > 1), "")
-    if name not in _ORDERS:
-        raise FormatError(f"The PLY format is {name[:32]!r}; binary_little_endian is needed. Save it as binary.")
-    return _ORDERS[name]
-
-
-def _vertex_row(words: list[list[str]], order: str) -> tuple[int, np.dtype[np.void], int]:
-    """Bytes before the vertices, the layout of one vertex, and their number."""
-    skipped = 0
-    for name, count, properties in _elements(words):
-        if name != "vertex":
-            skipped += count * _row(name, properties, order).itemsize
-            continue
-        row = _row(name, properties, order)
-        missing = [p for p in _NEEDED if p not in (row.names or ())]
-        if missing:
-            raise FormatError(
-                f"The PLY vertices lack {', '.join(missing)}; a 3DGS splat file is needed, not a plain point cloud "
-                "or mesh."
-            )
-        return skipped, row, count
-    raise FormatError("The PLY file has no element called vertex; a 3DGS splat file is needed.")
-
-
-def _elements(words: list[list[str]]) -> list[tuple[str, int, list[list[str]]]]:
-    """Every element: its name, its count, its property lines."""
-    elements: list[tuple[str, int, list[list[str]]]] = []
-    for line in words:
-        if line[0] == "element":
-            # 18 digits hold any honest count, and stay far from Python's limit on parsing integers.
-            if len(line) != 3 or not re.fullmatch(r"[0-9]{1,18}", line[2]):
-                raise FormatError(f"A PLY element is announced as {' '.join(line)[:64]!r}; name and count are needed.")
-            elements.append((line[1], int(line[2]), []))
-        elif line[0] == "property":
-            if not elements:
-                raise FormatError("A PLY property stands before any element; the header is damaged.")
-            elements[-1][2].append(line)
-    return elements
-
-
-def _row(element: str, properties: list[list[str]], order: str) -> np.dtype[np.void]:
-    """Layout of one row of an element."""
-    if len(properties) > _MAX_PROPERTIES:
-        raise FormatError(f"A PLY element has {len(properties)} properties; at most {_MAX_PROPERTIES} are read.")
-    fields: dict[str, str] = {}
-    for line in properties:
-        if len(line) != 3 or line[1] not in _TYPES or line[2] in fields:
-            raise FormatError(
-                f"PLY element {element[:32]!r} has a property {' '.join(line[1:])[:64]!r} that is a list, twice there "
-                "or of no known type; only plain numbers can be read."
-            )
-        fields[line[2]] = order + _TYPES[line[1]]
-    return np.dtype(list(fields.items()))
-
-
-def _noted(notes: list[str], key: str) -> str:
-    """Text after the first comment that starts with ``key``; empty where there is none."""
-    return next((note[len(key) + 1 :].strip() for note in notes if note.startswith(f"{key} ")), "")
-
-
-def _noted_frame(notes: list[str]) -> Frame | None:
-    """Frame that a comment of ours names; a comment of that form with an unknown frame is refused."""
-    match = re.match(r"[A-Z]{3}(?=:)", _noted(notes, "frame"))
-    return parse_frame(match.group()) if match else None

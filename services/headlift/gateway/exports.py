@@ -24,9 +24,11 @@ class _Kind:
 _KINDS = {
     pb.EXPORT_FORMAT_PLY: _Kind(formats.Format.PLY, "application/x-ply"),
     pb.EXPORT_FORMAT_PLY_COMPACT: _Kind(formats.Format.PLY_COMPACT, "application/x-ply"),
+    pb.EXPORT_FORMAT_PLY_COMPRESSED: _Kind(formats.Format.PLY_COMPRESSED, "application/x-ply"),
     pb.EXPORT_FORMAT_SPLAT: _Kind(formats.Format.SPLAT, "application/x-splat"),
     pb.EXPORT_FORMAT_SPZ_V3: _Kind(formats.Format.SPZ, "application/x-spz", 3),
     pb.EXPORT_FORMAT_SPZ_V4: _Kind(formats.Format.SPZ, "application/x-spz", 4),
+    pb.EXPORT_FORMAT_SOG: _Kind(formats.Format.SOG, "application/x-sog"),
     pb.EXPORT_FORMAT_GLB: _Kind(formats.Format.GLB, "model/gltf-binary"),
     pb.EXPORT_FORMAT_WIRE: _Kind(formats.Format.WIRE, "application/x-headlift"),
 }

@@ -113,6 +113,12 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """PLY without the coefficients that a head does not have: 17 floats a Gaussian, a quarter of the size, with
     comments that name generator and frame. For readers that go by the properties' names.
     """
+    EXPORT_FORMAT_PLY_COMPRESSED: _ExportFormat.ValueType  # 8
+    """PlayCanvas' compressed PLY: 16 bytes a Gaussian, bounds of every 256, Gaussians in Morton order. Read by SuperSplat,
+    PlayCanvas, Spark and splat-transform.
+    """
+    EXPORT_FORMAT_SOG: _ExportFormat.ValueType  # 9
+    """PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The kind of file that a head becomes."""
@@ -137,6 +143,12 @@ EXPORT_FORMAT_PLY_COMPACT: ExportFormat.ValueType  # 7
 """PLY without the coefficients that a head does not have: 17 floats a Gaussian, a quarter of the size, with
 comments that name generator and frame. For readers that go by the properties' names.
 """
+EXPORT_FORMAT_PLY_COMPRESSED: ExportFormat.ValueType  # 8
+"""PlayCanvas' compressed PLY: 16 bytes a Gaussian, bounds of every 256, Gaussians in Morton order. Read by SuperSplat,
+PlayCanvas, Spark and splat-transform.
+"""
+EXPORT_FORMAT_SOG: ExportFormat.ValueType  # 9
+"""PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final

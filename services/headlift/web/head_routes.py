@@ -28,6 +28,7 @@ _MEDIA_TYPES = {
     "ply": "application/octet-stream",
     "splat": "application/octet-stream",
     "spz": "application/octet-stream",
+    "sog": "application/octet-stream",
     "glb": "model/gltf-binary",
 }
 _FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
