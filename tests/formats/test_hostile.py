@@ -25,6 +25,7 @@ KINDS = [
     ("spz", {"version": 4}),
     ("sog", {}),
     ("glb", {}),
+    ("html", {}),
     ("wire", {}),
     ("wire", {"mode": "raw"}),
 ]
@@ -91,6 +92,7 @@ def test_random_bytes_under_every_magic(name: str, data: bytes) -> None:
         "ply_compressed": PACKED,
         "sog": b"PK\3\4",
         "glb": b"glTF\2\0\0\0",
+        "html": b'<!doctype html><script id="head" type="text/plain">',
         "wire": b"HLGS\1",
         "spz": b"NGSP\4\0\0\0",
     }

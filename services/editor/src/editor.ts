@@ -96,7 +96,7 @@ export class Editor {
 
   private makeHeader(): HTMLElement {
     const files = h("div", { class: "menu" },
-      ...([["ply", "PLY", "3D Gaussian Splatting"], ["spz", "SPZ", "small, for the web"], ["glb", "GLB", "glTF with Gaussians"]] as const).map(([kind, name, what]) =>
+      ...([["ply", "PLY", "3D Gaussian Splatting"], ["spz", "SPZ", "small, for the web"], ["sog", "SOG", "smallest; PlayCanvas, SuperSplat"], ["glb", "GLB", "glTF with Gaussians"], ["html", "HTML", "a page to send, opens anywhere"]] as const).map(([kind, name, what]) =>
         this.item(name, what, () => this.export(() => api.exported(this.shown!.id, kind), `head.${kind}`))),
       this.item("PNG", "this view, sharpened", () => this.export(() => api.picture(this.shown!.id, this.viewport.view, PICTURE_SIDE, true), "head.png")),
       this.item("MP4", "turntable", () => this.export(() => api.turntable(this.shown!.id), "turntable.mp4")));

@@ -28,7 +28,9 @@ from headlift.v1 import head_service_pb2 as pb
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-ExportFormat = Literal["ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v3", "spz_v4", "sog", "glb", "wire"]
+ExportFormat = Literal[
+    "ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v3", "spz_v4", "sog", "glb", "html", "wire"
+]
 HeadLike = head_pb2.Head | str  # a message, a full name, or the last segment of one
 _EXPORTS = {"spz": pb.EXPORT_FORMAT_SPZ_V3}  # what most programs read; the others are named as in the contract
 

@@ -1,4 +1,4 @@
-"""Files and messages of Gaussians: PLY, SPLAT, SPZ, SOG, GLB and the wire codec.
+"""Files and messages of Gaussians: PLY, SPLAT, SPZ, SOG, GLB, HTML and the wire codec.
 
 ``write`` and ``read`` are the whole face. Every reader takes hostile bytes: it raises FormatError and
 nothing else, trusts no count before the bytes are there, and unpacks no more than the count needs.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from headlift.errors import FormatError
-from headlift.formats import glb, ply, ply_compressed, sog, splat, spz, spz_container, wire
+from headlift.formats import glb, html, ply, ply_compressed, sog, splat, spz, spz_container, wire
 from headlift.formats.axes import HEAD_FRAME, Frame
 from headlift.formats.cloud import MAX_GAUSSIANS, Cloud, Metadata, from_gaussians, to_gaussians
 from headlift.model.types import Gaussians
@@ -41,14 +41,16 @@ class Format(StrEnum):
     SPZ = "spz"
     SOG = "sog"
     GLB = "glb"
+    HTML = "html"
     WIRE = "wire"
 
     @property
     def media_type(self) -> str:
         """Type for HTTP and object stores."""
-        return "model/gltf-binary" if self is Format.GLB else "application/octet-stream"
+        return _MEDIA_TYPES.get(self, "application/octet-stream")
 
 
+_MEDIA_TYPES = {Format.GLB: "model/gltf-binary", Format.HTML: "text/html"}
 _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.PLY: ply.encode,
     Format.PLY_COMPACT: ply.encode_compact,
@@ -57,6 +59,7 @@ _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.SPZ: spz.encode,
     Format.SOG: sog.encode,
     Format.GLB: glb.encode,
+    Format.HTML: html.encode,
     Format.WIRE: wire.encode,
 }
 _DECODERS: dict[Format, Callable[..., tuple[Cloud, Metadata]]] = {
@@ -67,6 +70,7 @@ _DECODERS: dict[Format, Callable[..., tuple[Cloud, Metadata]]] = {
     Format.SPZ: spz.decode,
     Format.SOG: sog.decode,
     Format.GLB: glb.decode,
+    Format.HTML: html.decode,
     Format.WIRE: wire.decode,
 }
 _MAGICS: tuple[tuple[bytes, Format], ...] = (
@@ -76,6 +80,7 @@ _MAGICS: tuple[tuple[bytes, Format], ...] = (
     (spz.MAGIC, Format.SPZ),
     (spz_container.GZIP_MAGIC, Format.SPZ),
     (sog.MAGIC, Format.SOG),
+    (html.MAGIC, Format.HTML),
     (wire.MAGIC, Format.WIRE),
 )
 
@@ -85,10 +90,11 @@ def write(gaussians: Gaussians, fmt: Format | str, **options: Any) -> bytes:
 
     Args:
         gaussians: 1 to MAX_GAUSSIANS of them, head frame, on any device.
-        fmt: ``ply``, ``ply_compact``, ``ply_compressed``, ``splat``, ``spz``, ``sog``, ``glb`` or ``wire``.
+        fmt: ``ply``, ``ply_compact``, ``ply_compressed``, ``splat``, ``spz``, ``sog``, ``glb``,
+            ``html`` or ``wire``.
         **options: Of the format's ``encode``: ``frame`` (ply, splat, ply_compressed), ``frame`` and ``normals``
             (ply_compact),
-            ``version``, ``fraction_bits`` and ``frame`` (spz), ``mode`` and ``level`` (wire).
+            ``version``, ``fraction_bits`` and ``frame`` (spz), ``title`` (html), ``mode`` and ``level`` (wire).
 
     Raises:
         InvalidGaussiansError: They are none, too many, not valid, or too far out for the format.

@@ -119,6 +119,8 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """
     EXPORT_FORMAT_SOG: _ExportFormat.ValueType  # 9
     """PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
+    EXPORT_FORMAT_HTML: _ExportFormat.ValueType  # 10
+    """One HTML file that shows the head in any current browser: opened by a double click, without network."""
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The kind of file that a head becomes."""
@@ -149,6 +151,8 @@ PlayCanvas, Spark and splat-transform.
 """
 EXPORT_FORMAT_SOG: ExportFormat.ValueType  # 9
 """PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
+EXPORT_FORMAT_HTML: ExportFormat.ValueType  # 10
+"""One HTML file that shows the head in any current browser: opened by a double click, without network."""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final

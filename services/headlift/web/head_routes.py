@@ -30,6 +30,7 @@ _MEDIA_TYPES = {
     "spz": "application/octet-stream",
     "sog": "application/octet-stream",
     "glb": "model/gltf-binary",
+    "html": "text/html; charset=utf-8",
 }
 _FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
