@@ -211,19 +211,24 @@ def test_we_read_splat_transforms_glb(node: str, bust: Bust, tmp_path: Path) -> 
     assert_close(ours, bust(COUNT), means=1e-6, logs=1e-5, unit=1e-5)
 
 
-def test_gltf_transform_reads_our_glb_and_the_validator_knows_no_fault(node: str, bust: Bust, tmp_path: Path) -> None:
+@pytest.mark.parametrize("integers", [True, False])
+def test_gltf_transform_reads_our_glb_and_the_validator_knows_no_fault(
+    node: str, bust: Bust, tmp_path: Path, integers: bool
+) -> None:
     head, ours, report = bust(COUNT), tmp_path / "ours.glb", tmp_path / "report.json"
-    ours.write_bytes(formats.write(head, "glb"))
+    ours.write_bytes(formats.write(head, "glb", integers=integers))
     run(node, "read_glb.mjs", ours, report)
     seen = json.loads(report.read_text())
     (attributes,) = seen["attributes"]
     khr = "KHR_gaussian_splatting"
     assert seen["mode"] == 0
     assert seen["extensions"][0][khr]["kernel"] == "ellipse"
-    assert np.allclose(attributes["POSITION"], head.means, atol=1e-7)
-    assert np.allclose(np.array(attributes[f"{khr}:ROTATION"])[:, [3, 0, 1, 2]], head.quats, atol=1e-6)
-    assert np.allclose(attributes[f"{khr}:SCALE"], head.scales, rtol=1e-6)
-    assert np.allclose(np.array(attributes[f"{khr}:OPACITY"])[:, 0], head.opacities, atol=1e-7)
+    unit, fine = seen["scale"][0], 0.0 if not integers else 1 / 65535
+    assert np.allclose(np.array(attributes["POSITION"]) * unit, head.means, atol=1e-7)
+    quats = np.array(attributes[f"{khr}:ROTATION"])[:, [3, 0, 1, 2]]
+    assert np.allclose(quats, head.quats, atol=0.51 / 127 if integers else 1e-6)
+    assert np.allclose(np.array(attributes[f"{khr}:SCALE"]) * unit, head.scales, rtol=1e-6, atol=unit * fine)
+    assert np.allclose(np.array(attributes[f"{khr}:OPACITY"])[:, 0], head.opacities, atol=1e-7 + fine)
     assert np.allclose(np.array(attributes[f"{khr}:SH_DEGREE_0_COEF_0"]) * SH_C0 + 0.5, head.colors, atol=1e-6)
     # The validator of today has not heard of the extension, and says so of each of its attribute names; no more.
     for message in seen["issues"]["messages"]:

@@ -93,8 +93,8 @@ def write(gaussians: Gaussians, fmt: Format | str, **options: Any) -> bytes:
         fmt: ``ply``, ``ply_compact``, ``ply_compressed``, ``splat``, ``spz``, ``sog``, ``glb``,
             ``html`` or ``wire``.
         **options: Of the format's ``encode``: ``frame`` (ply, splat, ply_compressed), ``frame`` and ``normals``
-            (ply_compact),
-            ``version``, ``fraction_bits`` and ``frame`` (spz), ``title`` (html), ``mode`` and ``level`` (wire).
+            (ply_compact), ``version``, ``fraction_bits`` and ``frame`` (spz), ``integers`` (glb), ``title`` (html),
+            ``mode`` and ``level`` (wire).
 
     Raises:
         InvalidGaussiansError: They are none, too many, not valid, or too far out for the format.

@@ -3,12 +3,18 @@
 Attributes of a primitive of mode POINTS: POSITION, ROTATION (x y z w, unit), SCALE (linear), OPACITY
 (0..1), SH_DEGREE_0_COEF_0, and COLOR_0 (linear RGB and opacity) for viewers without splats. glTF's frame
 (Y up, front on +Z) has the axes of the head frame, so a viewer that obeys it sees the face.
-Specification: Khronos KHR_gaussian_splatting, ratified. Its drafts stored the logarithm of SCALE; as
-ratified scales are never negative, a negative one tells a draft, and is read as such.
+
+Rotations are written as normalised bytes, scales and opacities as normalised shorts: 44 bytes a Gaussian instead of
+60. (glTF aligns every element to 4 bytes and keeps positions and coefficients in floats; less is not valid.) Shorts of
+metres would be too coarse for scales, so the node carries a scale, the power of two at or above the largest one, by
+which positions and scales are divided: positions stay exact.
+Specification: Khronos KHR_gaussian_splatting; its README of July 2026 said "Release Candidate". Earlier drafts stored
+the logarithm of SCALE; as linear scales are never negative, a negative one tells a draft, and is read as such.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +36,10 @@ from headlift.formats.cloud import (
 )
 from headlift.formats.gltf import (
     ARRAY_BUFFER,
+    COMPONENT_TYPES,
     FLOAT,
     MAGIC,
     POINTS,
-    UNSIGNED_BYTE,
     Document,
     Matrix,
     accessor_count,
@@ -55,41 +61,68 @@ _MAX_PLACED = 10_000  # primitives over all nodes: meshes may be shown again and
 _UNIFORM_TOLERANCE = 1e-4  # how far a node's transform may be from rotation and one scale
 
 
-def encode(cloud: Cloud) -> bytes:
-    """A GLB file in glTF's frame: one node, one mesh, one primitive of points."""
+def encode(cloud: Cloud, *, integers: bool = True) -> bytes:
+    """A GLB file in glTF's frame: one node, one mesh, one primitive of points.
+
+    Args:
+        cloud: Gaussians in any frame.
+        integers: Rotations, scales and opacities as normalised integers; False writes floats and a plain node.
+    """
     cloud = cloud.in_frame(GLTF_FRAME)
+    unit = _power_of_two_from(float(cloud.scales.max())) if integers else 1.0
     rgba = np.concatenate([srgb_to_linear(cloud.colors), cloud.opacities[:, None]], 1)
     values: dict[str, NDArray[Any]] = {
-        _POSITION: cloud.means,
+        _POSITION: cloud.means / np.float32(unit),
         _COLOR: np.rint(rgba * 255.0).astype(np.uint8),
         _ROTATION: unit_quats(cloud.quats)[:, [1, 2, 3, 0]],
-        _SCALE: cloud.scales,
-        _OPACITY: cloud.opacities,
+        _SCALE: cloud.scales / np.float32(unit),
+        _OPACITY: cloud.opacities[:, None],
         _SH0: sh_from_colors(cloud.colors),
     }
+    if integers:
+        values[_ROTATION] = np.rint(values[_ROTATION] * 127.0).astype(np.int8)
+        values[_SCALE] = np.rint(np.minimum(values[_SCALE], 1.0) * 65535.0).astype(np.uint16)
+        values[_OPACITY] = np.rint(values[_OPACITY] * 65535.0).astype(np.uint16)
     views: list[dict[str, Any]] = []
     accessors: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for name, array in values.items():
-        blob = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        blob, stride = _aligned(array)
         start = sum(map(len, blobs))  # every array is a multiple of 4 bytes long
         views.append({"buffer": 0, "byteOffset": start, "byteLength": len(blob), "target": ARRAY_BUFFER})
+        if stride != array.itemsize * array.shape[1]:
+            views[-1]["byteStride"] = stride
         accessors.append(_accessor(name, array, len(views) - 1))
         blobs.append(blob)
-    return write_glb(_tree(list(values), views, accessors, sum(map(len, blobs))), b"".join(blobs))
+    return write_glb(_tree(list(values), views, accessors, sum(map(len, blobs)), unit), b"".join(blobs))
+
+
+def _power_of_two_from(value: float) -> float:
+    """The smallest power of two that is not below ``value``; at least 2^-20, and what float32 can hold."""
+    return float(2.0 ** min(np.ceil(np.log2(max(value, 2.0**-20))), 127.0))
+
+
+def _aligned(array: NDArray[Any]) -> tuple[bytes, int]:
+    """Little-endian rows, each filled up to a multiple of 4 bytes, and their length."""
+    row = array.itemsize * array.shape[1]
+    stride = -(-row // 4) * 4
+    rows = np.zeros((len(array), stride), np.uint8)
+    rows[:, :row] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).view(np.uint8)
+    return rows.tobytes(), stride
 
 
 def _accessor(name: str, array: NDArray[Any], view: int) -> dict[str, Any]:
-    kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[1 if array.ndim == 1 else array.shape[1]]
-    accessor: dict[str, Any] = {"bufferView": view, "componentType": FLOAT, "count": len(array), "type": kind}
-    if name == _COLOR:
-        accessor |= {"componentType": UNSIGNED_BYTE, "normalized": True}
+    kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[array.shape[1]]
+    component = COMPONENT_TYPES[array.dtype.str.lstrip("<|=")]
+    accessor: dict[str, Any] = {"bufferView": view, "componentType": component, "count": len(array), "type": kind}
+    if component != FLOAT:
+        accessor["normalized"] = True
     if name == _POSITION:  # glTF demands the bounds of positions
         accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
     return accessor
 
 
-def _tree(names: list[str], views: list[Any], accessors: list[Any], size: int) -> dict[str, Any]:
+def _tree(names: list[str], views: list[Any], accessors: list[Any], size: int, unit: float) -> dict[str, Any]:
     primitive = {
         "attributes": {name: index for index, name in enumerate(names)},
         "mode": POINTS,
@@ -108,7 +141,7 @@ def _tree(names: list[str], views: list[Any], accessors: list[Any], size: int) -
         "extensionsUsed": [EXTENSION],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": "head"}],
+        "nodes": [{"mesh": 0, "name": "head"} | ({} if unit == 1.0 else {"scale": [unit] * 3})],
         "meshes": [{"primitives": [primitive], "name": "head"}],
         "buffers": [{"byteLength": size}],
         "bufferViews": views,
@@ -210,9 +243,14 @@ def _placed(cloud: Cloud, matrix: Matrix) -> Cloud:
         raise FormatError(
             "Rotations or transforms of nodes in the GLB are not finite; filter those Gaussians out first."
         )
+    linear = matrix[:3, :3]
+    if linear[0, 0] > 0 and np.array_equal(linear, linear[0, 0] * np.eye(3)):  # as in our own files: nothing turns
+        with np.errstate(all="ignore"):
+            means = (cloud.means * linear[0, 0] + matrix[:3, 3]).astype(np.float32)
+            scales = (cloud.scales * linear[0, 0]).astype(np.float32)
+        return replace(cloud, means=means, scales=scales)
     from scipy.spatial.transform import Rotation  # here: servers start without scipy
 
-    linear = matrix[:3, :3]
     with np.errstate(all="ignore"):  # what overflows here is refused, below or in to_gaussians
         scale = float(np.cbrt(np.linalg.det(linear)))
         error = float(np.abs(linear.T @ linear - scale**2 * np.eye(3)).max())

@@ -18,13 +18,14 @@ from headlift.errors import FormatError
 from headlift.formats.cloud import Array
 
 MAGIC = b"glTF"
-FLOAT, UNSIGNED_BYTE, POINTS, ARRAY_BUFFER = 5126, 5121, 0, 34962
+FLOAT, POINTS, ARRAY_BUFFER = 5126, 0, 34962
+COMPONENT_TYPES = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "f4": FLOAT}
 
 _HEAD = struct.Struct("<4sII")
 _CHUNK = struct.Struct("<I4s")
 _MAX_JSON = 4 << 20  # bytes; parsed it takes up to thirty times that
 _MAX_NODES = 10_000
-_COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
+_COMPONENTS = {number: f"<{name}" for name, number in COMPONENT_TYPES.items()}
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 
 Matrix = NDArray[np.float64]

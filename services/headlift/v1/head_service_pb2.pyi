@@ -106,7 +106,7 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     EXPORT_FORMAT_SPZ_V4: _ExportFormat.ValueType  # 4
     """Niantic's SPZ, version 4 (zstd streams)."""
     EXPORT_FORMAT_GLB: _ExportFormat.ValueType  # 5
-    """Binary glTF with KHR_gaussian_splatting."""
+    """Binary glTF with KHR_gaussian_splatting: floats for positions and colours, normalised integers for the rest."""
     EXPORT_FORMAT_WIRE: _ExportFormat.ValueType  # 6
     """Headlift's own wire codec, exactly what the store holds: 16-bit positions, 8-bit rest, zstd."""
     EXPORT_FORMAT_PLY_COMPACT: _ExportFormat.ValueType  # 7
@@ -138,7 +138,7 @@ EXPORT_FORMAT_SPZ_V3: ExportFormat.ValueType  # 3
 EXPORT_FORMAT_SPZ_V4: ExportFormat.ValueType  # 4
 """Niantic's SPZ, version 4 (zstd streams)."""
 EXPORT_FORMAT_GLB: ExportFormat.ValueType  # 5
-"""Binary glTF with KHR_gaussian_splatting."""
+"""Binary glTF with KHR_gaussian_splatting: floats for positions and colours, normalised integers for the rest."""
 EXPORT_FORMAT_WIRE: ExportFormat.ValueType  # 6
 """Headlift's own wire codec, exactly what the store holds: 16-bit positions, 8-bit rest, zstd."""
 EXPORT_FORMAT_PLY_COMPACT: ExportFormat.ValueType  # 7

@@ -1,5 +1,5 @@
 // Reads a GLB file with @gltf-transform/core and judges it with Khronos' gltf-validator.
-// Usage: node read_glb.mjs IN.glb OUT.json   Output: every attribute of every primitive, the extensions, the verdict.
+// Usage: node read_glb.mjs IN.glb OUT.json   Output: every attribute of every primitive, the extensions, the node's scale, the verdict.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Logger, WebIO } from '@gltf-transform/core';
 import validator from 'gltf-validator';
@@ -19,6 +19,7 @@ const attributes = primitives.map((primitive) =>
     }),
   ),
 );
+const scale = document.getRoot().listNodes()[0].getScale();
 const report = await validator.validateBytes(bytes, { maxIssues: 100 });
 const extensions = json.meshes.flatMap((mesh) => mesh.primitives.map((primitive) => primitive.extensions));
-writeFileSync(target, JSON.stringify({ attributes, extensions, mode: primitives[0].getMode(), issues: report.issues }));
+writeFileSync(target, JSON.stringify({ attributes, extensions, scale, mode: primitives[0].getMode(), issues: report.issues }));
