@@ -75,7 +75,7 @@ def test_an_orbit_is_iterated_and_can_be_left(client, head):
 
 
 @pytest.mark.parametrize(
-    "kind", ["ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v4", "sog", "glb", "html", "wire"]
+    "kind", ["ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v4", "sog", "glb", "usdz", "html", "wire"]
 )
 def test_files_are_exported_whole_with_progress(client, head, kind, tmp_path):
     path, reports = tmp_path / f"head.{kind}", []

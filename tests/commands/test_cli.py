@@ -54,7 +54,7 @@ def test_a_head_is_made_looked_at_exported_listed_and_deleted(capsys, portrait, 
     short = name.split("/")[-1]
     assert run(capsys, "render", short, "--out", tmp_path / "v.webp", "--yaw", 30, "--width", 64, "--alpha")[0] == 0
     assert Image.open(io.BytesIO((tmp_path / "v.webp").read_bytes())).size == (64, 512)
-    for suffix in ("ply", "compressed.ply", "splat", "spz", "sog", "glb", "html", "wire"):
+    for suffix in ("ply", "compressed.ply", "splat", "spz", "sog", "glb", "usdz", "html", "wire"):
         assert run(capsys, "export", name, "--out", tmp_path / f"h.{suffix}")[0] == 0
         assert len(formats.read((tmp_path / f"h.{suffix}").read_bytes(), suffix.split(".")[-1])) == 512
     film = ["turntable", short, "--out", tmp_path / "t.mp4", "--frames", 6, "--size", 64]

@@ -17,7 +17,8 @@ EXTRAS_OF_PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml")
 ]
 # Where import and distribution are called differently.
 DISTRIBUTIONS = {"opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-grpc", "skimage": "scikit-image"} | {
-    "open_clip": "open_clip_torch"
+    "open_clip": "open_clip_torch",
+    "pxr": "usd-core",
 }
 WITH_THE_DEMO = ("skimage", "starlette", "uvicorn", "websockets")
 

@@ -92,6 +92,7 @@ def test_random_bytes_under_every_magic(name: str, data: bytes) -> None:
         "ply_compressed": PACKED,
         "sog": b"PK\3\4",
         "glb": b"glTF\2\0\0\0",
+        "usdz": b"PK\3\4" + bytes(22) + b"\6\0\0\0a.usdc",
         "html": b'<!doctype html><script id="head" type="text/plain">',
         "wire": b"HLGS\1",
         "spz": b"NGSP\4\0\0\0",

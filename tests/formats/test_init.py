@@ -36,6 +36,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[float, float, float, float]]] = [
     ("sog", {}, (2e-6, 0.1, 0.01, 1e-4)),
     ("glb", {}, (0.0, 2e-3, 1e-5, 5e-5)),
     ("glb", {"integers": False}, (0.0, 0.0, 2e-7, 1e-6)),
+    ("usdz", {}, (0.0, 0.0, 2e-7, 1e-6)),
     ("html", {}, (2.0**-17, 1 / 32 + 1e-5, 0.95 / 255, 1e-5)),
     ("wire", {}, (4e-6, 0.02, 0.5 / 255 + 1e-6, 1e-4)),
     ("wire", {"level": 0}, (4e-6, 0.02, 0.5 / 255 + 1e-6, 1e-4)),
@@ -123,7 +124,7 @@ def test_a_file_says_what_it_is(bust: Bust, name: str, options: dict[str, Any], 
     assert formats.sniff(data) == name
     _, metadata = formats.read_with_metadata(data)
     assert (metadata.format, metadata.count, metadata.sh_degree) == (name, 32, 0)
-    assert metadata.generator.startswith("headlift") == (name in ("ply", "sog", "glb", "html"))
+    assert metadata.generator.startswith("headlift") == (name in ("ply", "sog", "glb", "usdz", "html"))
     assert metadata.frame == options.get("frame", "RDF" if name in ("ply", "splat", "sog") else "RUB")
 
 
@@ -171,9 +172,9 @@ def test_files_are_as_small_as_promised(bust: Bust) -> None:
 
 
 def test_unknown_formats_and_unknown_bytes_are_refused_with_the_known_ones(bust: Bust) -> None:
-    with pytest.raises(FormatError, match="ply, ply_compact, ply_compressed, splat, spz, sog, glb, html, wire"):
+    with pytest.raises(FormatError, match="ply, ply_compact, ply_compressed, splat, spz, sog, glb, usdz, html, wire"):
         formats.write(bust(10), "obj")
-    with pytest.raises(FormatError, match="ply, ply_compact, ply_compressed, splat, spz, sog, glb, html, wire"):
+    with pytest.raises(FormatError, match="ply, ply_compact, ply_compressed, splat, spz, sog, glb, usdz, html, wire"):
         formats.read(b"hello")
     with pytest.raises(FormatError, match="no known format"):
         formats.read(b"")

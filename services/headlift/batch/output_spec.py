@@ -10,7 +10,7 @@ from headlift.errors import ConflictError, InvalidInputError, NotFoundError
 from headlift.limits import REFINE_STEPS_MAX
 from headlift.media.pictures import PictureFormat, RenderOptions
 
-EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "html", "wire")
+EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "usdz", "html", "wire")
 SUFFIXES = {
     "ply_compact": "compact.ply",
     "ply_compressed": "compressed.ply",

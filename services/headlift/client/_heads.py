@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 ExportFormat = Literal[
-    "ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v3", "spz_v4", "sog", "glb", "html", "wire"
+    "ply", "ply_compact", "ply_compressed", "splat", "spz", "spz_v3", "spz_v4", "sog", "glb", "usdz", "html", "wire"
 ]
 HeadLike = head_pb2.Head | str  # a message, a full name, or the last segment of one
 _EXPORTS = {"spz": pb.EXPORT_FORMAT_SPZ_V3}  # what most programs read; the others are named as in the contract

@@ -22,7 +22,7 @@ from headlift.commands.session import (
 if TYPE_CHECKING:
     from headlift.batch.run import Job, Outcome, Workforce
 
-_EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "html", "wire")
+_EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "usdz", "html", "wire")
 
 
 def register(subparsers: Subparsers) -> None:

@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "opentelemetry.exporter": ("otlp",),
     "opentelemetry.sdk": ("otlp",),
     "pillow_heif": ("heif",),
+    "pxr": ("usd",),
     "ray": ("ray", "train"),
     "sam2": ("sam2",),
     "skimage": ("demo", "train"),

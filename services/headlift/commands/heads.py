@@ -28,10 +28,11 @@ FILES = {
     ".spz": "spz_v3",
     ".sog": "sog",
     ".glb": "glb",
+    ".usdz": "usdz",
     ".html": "html",
     ".wire": "wire",
 }
-EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "html", "wire")
+EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "usdz", "html", "wire")
 
 
 def register(subparsers: Subparsers) -> None:
@@ -46,7 +47,9 @@ def register(subparsers: Subparsers) -> None:
     turn.add_argument("--size", type=int, default=512, help="side in pixels, even (default: 512)")
     turn.add_argument("--pitch", type=float, default=0.0, metavar="DEG")
     add_server_options(turn)
-    out = add_command(subparsers, "export", "write a head as PLY, SPLAT, SPZ, SOG, GLB, HTML or wire file", export)
+    out = add_command(
+        subparsers, "export", "write a head as PLY, SPLAT, SPZ, SOG, GLB, USDZ, HTML or wire file", export
+    )
     out.add_argument("head", help="name of the head, or its last part")
     out.add_argument("--out", required=True, metavar="FILE", help="its suffix tells the format")
     out.add_argument("--format", choices=EXPORTS, help="instead of the suffix")

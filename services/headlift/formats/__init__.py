@@ -1,4 +1,4 @@
-"""Files and messages of Gaussians: PLY, SPLAT, SPZ, SOG, GLB, HTML and the wire codec.
+"""Files and messages of Gaussians: PLY, SPLAT, SPZ, SOG, GLB, USDZ, HTML and the wire codec.
 
 ``write`` and ``read`` are the whole face. Every reader takes hostile bytes: it raises FormatError and
 nothing else, trusts no count before the bytes are there, and unpacks no more than the count needs.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from headlift.errors import FormatError
-from headlift.formats import glb, html, ply, ply_compressed, sog, splat, spz, spz_container, wire
+from headlift.formats import glb, html, ply, ply_compressed, sog, splat, spz, spz_container, usd, wire
 from headlift.formats.axes import HEAD_FRAME, Frame
 from headlift.formats.cloud import MAX_GAUSSIANS, Cloud, Metadata, from_gaussians, to_gaussians
 from headlift.model.types import Gaussians
@@ -41,6 +41,7 @@ class Format(StrEnum):
     SPZ = "spz"
     SOG = "sog"
     GLB = "glb"
+    USDZ = "usdz"
     HTML = "html"
     WIRE = "wire"
 
@@ -50,7 +51,7 @@ class Format(StrEnum):
         return _MEDIA_TYPES.get(self, "application/octet-stream")
 
 
-_MEDIA_TYPES = {Format.GLB: "model/gltf-binary", Format.HTML: "text/html"}
+_MEDIA_TYPES = {Format.GLB: "model/gltf-binary", Format.USDZ: "model/vnd.usdz+zip", Format.HTML: "text/html"}
 _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.PLY: ply.encode,
     Format.PLY_COMPACT: ply.encode_compact,
@@ -59,6 +60,7 @@ _ENCODERS: dict[Format, Callable[..., bytes]] = {
     Format.SPZ: spz.encode,
     Format.SOG: sog.encode,
     Format.GLB: glb.encode,
+    Format.USDZ: usd.encode,
     Format.HTML: html.encode,
     Format.WIRE: wire.encode,
 }
@@ -70,6 +72,7 @@ _DECODERS: dict[Format, Callable[..., tuple[Cloud, Metadata]]] = {
     Format.SPZ: spz.decode,
     Format.SOG: sog.decode,
     Format.GLB: glb.decode,
+    Format.USDZ: usd.decode,
     Format.HTML: html.decode,
     Format.WIRE: wire.decode,
 }
@@ -91,7 +94,7 @@ def write(gaussians: Gaussians, fmt: Format | str, **options: Any) -> bytes:
     Args:
         gaussians: 1 to MAX_GAUSSIANS of them, head frame, on any device.
         fmt: ``ply``, ``ply_compact``, ``ply_compressed``, ``splat``, ``spz``, ``sog``, ``glb``,
-            ``html`` or ``wire``.
+            ``usdz`` (needs the extra ``usd``), ``html`` or ``wire``.
         **options: Of the format's ``encode``: ``frame`` (ply, splat, ply_compressed), ``frame`` and ``normals``
             (ply_compact), ``version``, ``fraction_bits`` and ``frame`` (spz), ``integers`` (glb), ``title`` (html),
             ``mode`` and ``level`` (wire).
@@ -133,7 +136,7 @@ def sniff(data: bytes) -> Format:
     """
     for magic, kind in _MAGICS:
         if data[: len(magic)] == magic:
-            return kind
+            return Format.USDZ if kind is Format.SOG and _first_file(data).endswith(usd.SUFFIXES) else kind
     if data and len(data) % 32 == 0:
         return Format.SPLAT
     raise FormatError(
@@ -141,6 +144,11 @@ def sniff(data: bytes) -> Format:
         f"{', '.join(Format)} can be read.",
         field="format",
     )
+
+
+def _first_file(data: bytes) -> bytes:
+    """Name of the first file of a zip archive, in small letters."""
+    return bytes(data[30 : 30 + int.from_bytes(data[26:28], "little")]).lower()
 
 
 def _format(name: Format | str) -> Format:

@@ -14,7 +14,6 @@ the logarithm of SCALE; as linear scales are never negative, a negative one tell
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,7 @@ from headlift.formats.gltf import (
     read_glb,
     write_glb,
 )
+from headlift.formats.placement import placed
 
 __all__ = ["MAGIC", "decode", "encode"]
 
@@ -58,7 +58,6 @@ _ROTATION, _SCALE, _OPACITY = f"{EXTENSION}:ROTATION", f"{EXTENSION}:SCALE", f"{
 _SH0 = f"{EXTENSION}:SH_DEGREE_0_COEF_0"
 _SRGB, _LINEAR = "srgb_rec709_display", "lin_rec709_display"
 _MAX_PLACED = 10_000  # primitives over all nodes: meshes may be shown again and again
-_UNIFORM_TOLERANCE = 1e-4  # how far a node's transform may be from rotation and one scale
 
 
 def encode(cloud: Cloud, *, integers: bool = True) -> bytes:
@@ -161,11 +160,14 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
         FormatError: Not GLB, no splats in it, compressed or sheared splats, broken, cut off, or too large.
     """
     document = read_glb(data)
-    placed = _placed_primitives(document)
-    total = sum(accessor_count(document, attributes.get(_POSITION)) for _, attributes, _ in placed)
+    primitives = _placed_primitives(document)
+    total = sum(accessor_count(document, attributes.get(_POSITION)) for _, attributes, _ in primitives)
     check_count(total, max_gaussians, "GLB file")
     used = parse_frame(frame or GLTF_FRAME)
-    parts = [_placed(_read_primitive(document, attributes, space), matrix) for matrix, attributes, space in placed]
+    parts = [
+        placed(_read_primitive(document, attributes, space), matrix, "a node of the GLB")
+        for matrix, attributes, space in primitives
+    ]
     cloud = Cloud(
         means=np.concatenate([part.means for part in parts]),
         quats=np.concatenate([part.quats for part in parts]),
@@ -176,7 +178,7 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
     )
     asset = document.root.get("asset")
     generator = asset.get("generator") if isinstance(asset, dict) else None
-    degree = max(_sh_degree(attributes) for _, attributes, _ in placed)
+    degree = max(_sh_degree(attributes) for _, attributes, _ in primitives)
     return cloud, Metadata("glb", "2.0", total, used, generator[:200] if isinstance(generator, str) else "", degree)
 
 
@@ -233,40 +235,6 @@ def _read_primitive(document: Document, attributes: dict[str, Any], space: str) 
     if space == _LINEAR:
         colors = linear_to_srgb(np.clip(colors, 0.0, 1.0))
     return Cloud(means, rotations[:, [3, 0, 1, 2]], scales, opacities[:, 0], colors)
-
-
-def _placed(cloud: Cloud, matrix: Matrix) -> Cloud:
-    """The cloud moved by a node's world matrix: rotation, translation and one scale."""
-    if np.array_equal(matrix, np.eye(4)):
-        return cloud
-    if not np.isfinite(cloud.quats).all() or not np.isfinite(matrix).all():
-        raise FormatError(
-            "Rotations or transforms of nodes in the GLB are not finite; filter those Gaussians out first."
-        )
-    linear = matrix[:3, :3]
-    if linear[0, 0] > 0 and np.array_equal(linear, linear[0, 0] * np.eye(3)):  # as in our own files: nothing turns
-        with np.errstate(all="ignore"):
-            means = (cloud.means * linear[0, 0] + matrix[:3, 3]).astype(np.float32)
-            scales = (cloud.scales * linear[0, 0]).astype(np.float32)
-        return replace(cloud, means=means, scales=scales)
-    from scipy.spatial.transform import Rotation  # here: servers start without scipy
-
-    with np.errstate(all="ignore"):  # what overflows here is refused, below or in to_gaussians
-        scale = float(np.cbrt(np.linalg.det(linear)))
-        error = float(np.abs(linear.T @ linear - scale**2 * np.eye(3)).max())
-        if not 1e-6 < scale < 1e6 or not error <= _UNIFORM_TOLERANCE * scale**2:
-            raise FormatError(
-                "A node of the GLB mirrors, shears or stretches its splats; apply its transform before the export."
-            )
-        turn = Rotation.from_matrix(linear / scale)
-        xyzw = unit_quats(cloud.quats)[:, [1, 2, 3, 0]]
-        return Cloud(
-            means=(cloud.means @ linear.T + matrix[:3, 3]).astype(np.float32),
-            quats=(turn * Rotation.from_quat(xyzw)).as_quat()[:, [3, 0, 1, 2]].astype(np.float32),
-            scales=cloud.scales * np.float32(scale),
-            opacities=cloud.opacities,
-            colors=cloud.colors,
-        )
 
 
 def _sh_degree(attributes: dict[str, Any]) -> int:

@@ -30,6 +30,7 @@ _KINDS = {
     pb.EXPORT_FORMAT_SPZ_V4: _Kind(formats.Format.SPZ, "application/x-spz", 4),
     pb.EXPORT_FORMAT_SOG: _Kind(formats.Format.SOG, "application/x-sog"),
     pb.EXPORT_FORMAT_GLB: _Kind(formats.Format.GLB, "model/gltf-binary"),
+    pb.EXPORT_FORMAT_USDZ: _Kind(formats.Format.USDZ, "model/vnd.usdz+zip"),
     pb.EXPORT_FORMAT_HTML: _Kind(formats.Format.HTML, "text/html"),
     pb.EXPORT_FORMAT_WIRE: _Kind(formats.Format.WIRE, "application/x-headlift"),
 }

@@ -121,6 +121,10 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
     EXPORT_FORMAT_HTML: _ExportFormat.ValueType  # 10
     """One HTML file that shows the head in any current browser: opened by a double click, without network."""
+    EXPORT_FORMAT_USDZ: _ExportFormat.ValueType  # 11
+    """USDZ with ParticleField3DGaussianSplat, for programs with OpenUSD 26.03 or later. UNAVAILABLE where the server lacks
+    usd-core.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The kind of file that a head becomes."""
@@ -153,6 +157,10 @@ EXPORT_FORMAT_SOG: ExportFormat.ValueType  # 9
 """PlayCanvas' SOG, version 2: lossless WebP textures in a zip archive, Gaussians in Morton order. The smallest."""
 EXPORT_FORMAT_HTML: ExportFormat.ValueType  # 10
 """One HTML file that shows the head in any current browser: opened by a double click, without network."""
+EXPORT_FORMAT_USDZ: ExportFormat.ValueType  # 11
+"""USDZ with ParticleField3DGaussianSplat, for programs with OpenUSD 26.03 or later. UNAVAILABLE where the server lacks
+usd-core.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final
