@@ -86,6 +86,19 @@ def test_files_are_exported_whole_with_progress(client, head, kind, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_baked_file_is_exported_with_reports_of_the_fit(client, head):
+    shares, bytes_ = [], []
+    data = client.export(
+        head, "ply", sharpen="bake", bake_progress=shares.append, progress=lambda done, total: bytes_.append(done)
+    )
+    assert data != client.export(head, "ply")
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.5
+    assert bytes_[-1] == len(data)
+    with pytest.raises(InvalidInputError, match="'bake'"):
+        client.export(head, "ply", sharpen="yes")
+
+
 def test_a_damaged_download_is_noticed():
     download = Download()
     download.add(pb.ExportHeadResponse(data=b"abc", offset_bytes=0, total_size_bytes=3, sha256="0" * 64))

@@ -203,6 +203,46 @@ def test_every_file_holds_the_head(runtime, head, kind):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+def baked(runtime, head, **limits):
+    request = pb.ExportHeadRequest(name=head.name, format=pb.EXPORT_FORMAT_WIRE, sharpening=pb.EXPORT_SHARPENING_BAKE)
+    return runtime.stub.ExportHead(request, **({"timeout": 120} | limits))
+
+
+@pytest.mark.slow
+def test_a_baked_file_comes_after_reports_of_progress(runtime, head):
+    messages = list(baked(runtime, head))
+    reports = [m.bake_progress for m in messages if not m.data]
+    assert len(reports) >= 10
+    assert reports == sorted(reports)
+    assert all(m.data for m in messages[len(reports) :])
+    file = b"".join(m.data for m in messages)
+    assert hashlib.sha256(file).hexdigest() == messages[-1].sha256
+    plain, fitted = (formats.read(data, "wire") for data in (export(runtime, head, pb.EXPORT_FORMAT_WIRE), file))
+    np.testing.assert_allclose(fitted.means, plain.means, atol=1e-5)
+    assert not np.array_equal(fitted.colors, plain.colors)
+
+
+@pytest.mark.slow
+def test_a_fit_ends_with_its_call(runtime, head):
+    call = baked(runtime, head)
+    next(call)
+    call.cancel()
+    with pytest.raises(grpc.RpcError) as late:
+        list(baked(runtime, head, timeout=0.3))
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # One fit runs at a time: had the first two not ended, this one would begin after them.
+    last = baked(runtime, head, timeout=60)
+    assert next(m for m in last if m.bake_progress > 0.25)
+    last.cancel()
+
+
+def test_an_unknown_sharpening_is_refused(runtime, head):
+    request = pb.ExportHeadRequest(name=head.name, format=pb.EXPORT_FORMAT_PLY, sharpening=9)
+    with pytest.raises(grpc.RpcError) as refused:
+        list(runtime.stub.ExportHead(request, timeout=60))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 # -- deletion and tenants ---------------------------------------------------------------------------------------------
 
 

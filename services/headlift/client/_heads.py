@@ -21,7 +21,7 @@ from headlift.client._pictures import (
     read_file,
     write_file,
 )
-from headlift.errors import ServerError
+from headlift.errors import InvalidInputError, ServerError
 from headlift.v1 import camera_pb2, head_pb2
 from headlift.v1 import head_service_pb2 as pb
 
@@ -208,12 +208,28 @@ def export(
     *,
     path: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    sharpen: Literal["bake"] | None = None,
+    bake_progress: Callable[[float], None] | None = None,
     timeout_s: float | None = None,
 ) -> Gathered[bytes]:
-    """A head as a file, also written to ``path``; ``progress`` is called with bytes so far and in all."""
+    """A head as a file, also written to ``path``.
+
+    Args:
+        head: Which.
+        format: Kind of file.
+        path: Where to write it, too.
+        progress: Called with bytes so far and in all.
+        sharpen: ``bake`` fits the Gaussians to sharpened views first, so that the file looks like the server's
+            pictures; 10 to 40 s on two cores.
+        bake_progress: Called with the share of that fit which is done, 0..1.
+        timeout_s: Time that the call may take.
+    """
+    if sharpen not in (None, "bake"):
+        raise InvalidInputError(f"sharpen is {sharpen!r}; it must be 'bake' or None.", field="sharpen")
+    sharpening = pb.EXPORT_SHARPENING_BAKE if sharpen == "bake" else pb.EXPORT_SHARPENING_UNSPECIFIED
     value = _EXPORTS.get(format) or enum_value(pb.ExportFormat, "EXPORT_FORMAT_", format, "format")
-    request = pb.ExportHeadRequest(name=head_name(tenant, head), format=value)
-    download = Download(path, progress)
+    request = pb.ExportHeadRequest(name=head_name(tenant, head), format=value, sharpening=sharpening)
+    download = Download(path, progress, bake_progress)
     return Gathered(Stream(lambda stubs: stubs.heads.ExportHead, request, download.add, timeout_s), download.finish)
 
 
@@ -221,14 +237,21 @@ class Download:
     """Puts the chunks of an export together and checks them."""
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        bake_progress: Callable[[float], None] | None = None,
     ) -> None:
-        self._path, self._progress = path, progress
+        self._path, self._progress, self._bake_progress = path, progress, bake_progress
         self._data = bytearray()
         self._sha256 = ""
 
     def add(self, chunk: pb.ExportHeadResponse) -> None:
         """Take a chunk. ServerError: it is not the next one."""
+        if not chunk.data and not chunk.sha256:  # a report on the fit before the file
+            if self._bake_progress is not None:
+                self._bake_progress(chunk.bake_progress)
+            return
         if chunk.offset_bytes != len(self._data):
             raise ServerError(
                 f"A chunk begins at byte {chunk.offset_bytes} where {len(self._data)} was due; export again."

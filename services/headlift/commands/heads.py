@@ -32,6 +32,7 @@ FILES = {
     ".html": "html",
     ".wire": "wire",
 }
+_BAKE_TIMEOUT_S = 600.0  # a busy machine takes minutes
 EXPORTS = ("ply", "ply_compact", "ply_compressed", "splat", "spz_v3", "spz_v4", "sog", "glb", "usdz", "html", "wire")
 
 
@@ -53,6 +54,11 @@ def register(subparsers: Subparsers) -> None:
     out.add_argument("head", help="name of the head, or its last part")
     out.add_argument("--out", required=True, metavar="FILE", help="its suffix tells the format")
     out.add_argument("--format", choices=EXPORTS, help="instead of the suffix")
+    out.add_argument(
+        "--sharpen",
+        choices=["bake"],
+        help="fit the Gaussians to sharpened views first, so that the file looks like the server's pictures",
+    )
     add_server_options(out)
     add_server_options(add_command(subparsers, "list", "list the heads of the tenant", list_heads))
     gone = add_command(subparsers, "delete", "delete a head and all that was derived from its portrait", delete)
@@ -133,7 +139,7 @@ def turntable(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """``headlift export``."""
     with open_client(args) as client:
-        size = download(args, client, args.head, Path(args.out), args.format)
+        size = download(args, client, args.head, Path(args.out), args.format, args.sharpen)
     emit(args, {"path": args.out, "size_bytes": size}, f"wrote {args.out}: {size} bytes")
     return 0
 
@@ -174,7 +180,9 @@ def write_turntable(
         return write_video(frames_around(), path, fps)
 
 
-def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind: str | None = None) -> int:
+def download(
+    args: argparse.Namespace, client: Any, head: Any, path: Path, kind: str | None = None, sharpen: str | None = None
+) -> int:
     """Write ``head`` as a file with a progress bar; the file's size."""
     kind = kind or suffix_value(str(path), FILES)
     with progress_bar(args, 0, path.name, "B") as bar:
@@ -183,7 +191,11 @@ def download(args: argparse.Namespace, client: Any, head: Any, path: Path, kind:
             bar.total = total
             bar.update(done - bar.n)
 
-        return len(client.export(head, kind, path=path, progress=progress))
+        def baking(share: float) -> None:
+            bar.set_postfix_str(f"baking the sharpener's work in, {share:.0%}" if share < 1 else "")
+
+        options = {} if sharpen is None else {"sharpen": sharpen, "bake_progress": baking, "timeout_s": _BAKE_TIMEOUT_S}
+        return len(client.export(head, kind, path=path, progress=progress, **options))
 
 
 def suffix_value(path: str, known: dict[str, str]) -> Any:

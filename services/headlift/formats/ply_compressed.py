@@ -135,7 +135,8 @@ def _words(rows: NDArray[np.void], name: str) -> Words:
     values = rows[name]
     if values.dtype.kind not in "iu":
         raise FormatError(f"Property {name} of the compressed PLY file is no integer; it is not valid.")
-    return values.astype(np.uint32)
+    words: Words = values.astype(np.uint32)
+    return words
 
 
 def _pack(shares: Array, bits: tuple[int, ...]) -> Words:

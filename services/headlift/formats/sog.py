@@ -139,7 +139,7 @@ def _quantize_means(means: Array) -> tuple[NDArray[np.uint16], list[float], list
     return np.rint((logs - low) / size * _TOP).astype(np.uint16), low.tolist(), high.tolist()
 
 
-def _exp_means(logs: Array) -> Array:
+def _exp_means(logs: NDArray[Any]) -> Array:
     values: Array = np.copysign(np.expm1(np.abs(logs)), logs).astype(np.float32)
     return values
 

@@ -43,6 +43,12 @@ def check_format(value: int) -> None:
     check_enum(value, _KINDS, "format")
 
 
+def parse_baking(value: int) -> bool:
+    """Whether the head is to be baked first; refuses what is unknown."""
+    check_enum(value, pb.ExportSharpening.values(), "sharpening")
+    return value == pb.EXPORT_SHARPENING_BAKE
+
+
 def convert(wire: bytes, export_format: pb.ExportFormat.ValueType) -> bytes:
     """The file that a head in the wire codec becomes."""
     kind = _KINDS[export_format]

@@ -7,11 +7,13 @@ Methods take a CallContext and raise HeadliftError; turning these into a transpo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from headlift import codec
 from headlift.backend.protocol import HeadRef, RenderedImages
 from headlift.backend.workers import Workers
 from headlift.gateway import exports, validation
+from headlift.gateway.baking import Baking
 from headlift.gateway.context import CallContext, check_alive
 from headlift.gateway.creation import Creator
 from headlift.gateway.live.service import Live, LiveContext
@@ -44,12 +46,14 @@ class HeadServicer:
         storing: Workers,
         renders: RenderCache | None = None,
         live: Live | None = None,
+        baking: Baking | None = None,
     ) -> None:
         """``storing`` are the threads that wait for the store and pack files; without ``renders`` none are kept.
 
         Without ``live``, live sessions have the limits that ``Live`` has of its own.
         """
         self._renders = renders
+        self.baking = baking or Baking(pipeline)
         self.live = live or Live(pipeline, creator, heads, tokens, storing)
         self._pipeline = pipeline
         self._creator = creator
@@ -123,7 +127,16 @@ class HeadServicer:
         check_alive(context)
         name = validation.parse_name(request.name)
         exports.check_format(request.format)
-        data = await self._storing.run(lambda _: exports.convert(self._heads.packed(name), request.format))
+        wire: bytes | None = None
+        if exports.parse_baking(request.sharpening):
+            async with aclosing(self.baking.bake(HeadRef.stored(self._heads, name))) as shares:
+                async for share in shares:
+                    check_alive(context)
+                    if isinstance(share, bytes):
+                        wire = share
+                    else:
+                        yield pb.ExportHeadResponse(bake_progress=share)
+        data = await self._storing.run(lambda _: exports.convert(wire or self._heads.packed(name), request.format))
         for chunk in exports.chunks(data, request.format):
             check_alive(context)
             yield chunk

@@ -10,6 +10,7 @@ from headlift.backend.local import local_backend
 from headlift.backend.protocol import Backend
 from headlift.backend.workers import Workers
 from headlift.errors import CorruptBlobError
+from headlift.gateway.baking import Baking
 from headlift.gateway.batch.runner import Batches, BatchLimits
 from headlift.gateway.creation import Creator
 from headlift.gateway.edits.service import EditServicer
@@ -105,7 +106,8 @@ def compose(settings: Settings, blobs: BlobStore | None = None, backend: Backend
         keeps=backend.settled,
     )
     tokens = PageTokens(_secret(store))
-    servicer = HeadServicer(pipeline, creator, heads, tokens, storing, renders)
+    baking = Baking(pipeline)
+    servicer = HeadServicer(pipeline, creator, heads, tokens, storing, renders, baking=baking)
     # In this process in every runtime: it is small, and asked by one person at a time.
     editing = Workers("editing", _EDIT_WORKERS, settings.create_queue)
     edits = compose_edits(settings, heads, cache, backend, portraits, creator, editing, storing)
@@ -118,6 +120,7 @@ def compose(settings: Settings, blobs: BlobStore | None = None, backend: Backend
     def close() -> None:
         sweeper.close()
         editing.close()
+        baking.close()
         pipeline.close()
         storing.close()
         stores.close()
