@@ -1,14 +1,22 @@
-"""Clouds that the format tests share."""
+"""Clouds that the format tests share, and other people's tools from npm."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from headlift.model.types import Gaussians
+
+NPM = Path(__file__).parent / "npm"
 
 
 def _gaussians(*arrays: np.ndarray) -> Gaussians:
@@ -46,3 +54,20 @@ def extremes() -> Gaussians:
     means = [[0, 0, 0], [-0.2, 0.1, 0.3], [0.2, 0.2, 0.2], [-1e-7, 1e-7, 0], [0.05, -0.3, 0.01], [0.1, 0, -0.1]]
     colors = [[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.25, 0.75]]
     return _gaussians(*(np.array(a, float) for a in (means, quats, scales, [0, 1, 0.5, 1e-4, 0.9999, 0.25], colors)))
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Path of node, with the packages installed as locked."""
+    found, npm = shutil.which("node"), shutil.which("npm")
+    if not found or not npm:
+        pytest.skip("node and npm are not installed; the checks against other people's tools need them")
+    state = hashlib.sha256((NPM / "package-lock.json").read_bytes()).hexdigest()
+    stamp = NPM / "node_modules" / ".headlift-lock"
+    with Path(tempfile.gettempdir(), "headlift-format-checks.lock").open("w") as mutex:
+        fcntl.flock(mutex, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != state:
+            done = subprocess.run([npm, "ci"], cwd=NPM, capture_output=True, text=True, timeout=280, check=False)
+            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
+            stamp.write_text(state)
+    return found

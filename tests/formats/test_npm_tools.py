@@ -6,13 +6,9 @@ at the versions of npm/package-lock.json, installed once into npm/node_modules.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import io
 import json
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -33,23 +29,6 @@ Bust = Callable[[int], Gaussians]
 NPM = Path(__file__).parent / "npm"
 SH_C0 = 0.28209479177387814
 COUNT = 500
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """Path of node, with the packages installed as locked."""
-    found, npm = shutil.which("node"), shutil.which("npm")
-    if not found or not npm:
-        pytest.skip("node and npm are not installed; the checks against other people's tools need them")
-    state = hashlib.sha256((NPM / "package-lock.json").read_bytes()).hexdigest()
-    stamp = NPM / "node_modules" / ".headlift-lock"
-    with Path(tempfile.gettempdir(), "headlift-format-checks.lock").open("w") as mutex:
-        fcntl.flock(mutex, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != state:
-            done = subprocess.run([npm, "ci"], cwd=NPM, capture_output=True, text=True, timeout=280, check=False)
-            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
-            stamp.write_text(state)
-    return found
 
 
 def run(node: str, *arguments: object) -> None:

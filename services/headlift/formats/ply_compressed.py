@@ -162,7 +162,7 @@ def _pack_rotations(quats: Array) -> Words:
     largest = np.abs(quats).argmax(1)
     quats = quats * np.copysign(np.float32(1.0), np.take_along_axis(quats, largest[:, None], 1))
     levels = np.rint(np.clip(quats / _SQRT2 + np.float32(0.5), 0.0, 1.0) * 1023).astype(np.uint32)
-    packed = largest.astype(np.uint32)
+    packed: Words = largest.astype(np.uint32)
     for i in range(4):
         packed = np.where(largest == i, packed, packed << np.uint32(10) | levels[:, i])
     return packed

@@ -130,9 +130,9 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     EXPORT_FORMAT_SPLAT: _ExportFormat.ValueType  # 2
     """The 32-byte-per-Gaussian SPLAT of web viewers."""
     EXPORT_FORMAT_SPZ_V3: _ExportFormat.ValueType  # 3
-    """Niantic's SPZ, version 3 (gzip)."""
+    """Niantic's SPZ, version 3 (gzip): what most programs read."""
     EXPORT_FORMAT_SPZ_V4: _ExportFormat.ValueType  # 4
-    """Niantic's SPZ, version 4 (zstd streams)."""
+    """Niantic's SPZ, version 4 (zstd streams): three.js r187 reads it, Spark 2.2.0 does not."""
     EXPORT_FORMAT_GLB: _ExportFormat.ValueType  # 5
     """Binary glTF with KHR_gaussian_splatting: floats for positions and colours, normalised integers for the rest."""
     EXPORT_FORMAT_WIRE: _ExportFormat.ValueType  # 6
@@ -166,9 +166,9 @@ everything, importers with a fixed layout (Unity, Godot, Blender, Unreal) includ
 EXPORT_FORMAT_SPLAT: ExportFormat.ValueType  # 2
 """The 32-byte-per-Gaussian SPLAT of web viewers."""
 EXPORT_FORMAT_SPZ_V3: ExportFormat.ValueType  # 3
-"""Niantic's SPZ, version 3 (gzip)."""
+"""Niantic's SPZ, version 3 (gzip): what most programs read."""
 EXPORT_FORMAT_SPZ_V4: ExportFormat.ValueType  # 4
-"""Niantic's SPZ, version 4 (zstd streams)."""
+"""Niantic's SPZ, version 4 (zstd streams): three.js r187 reads it, Spark 2.2.0 does not."""
 EXPORT_FORMAT_GLB: ExportFormat.ValueType  # 5
 """Binary glTF with KHR_gaussian_splatting: floats for positions and colours, normalised integers for the rest."""
 EXPORT_FORMAT_WIRE: ExportFormat.ValueType  # 6
