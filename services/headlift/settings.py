@@ -200,6 +200,10 @@ class Settings:
     )
     parsing_weights: Path | None = _setting(None, "Face parsing of facer's (TorchScript) in HeadNet's place.")
     matting_weights: Path | None = _setting(None, "MODNet or Robust Video Matting (TorchScript) in HeadNet's place.")
+    models_dir: Path | None = _setting(
+        None, "Folder of `headlift models install`; empty takes ~/.local/share/headlift/models."
+    )
+    models: str = _setting("auto", "Whether installed models are used for heads.", one_of=("auto", "off"))
     refine_steps: int = _setting(100, "Refinement steps where a request does not say.", low=0, high=REFINE_STEPS_MAX)
     refine_size: int = _setting(
         192, "Side of the pictures that refinement compares, pixels.", low=SIDE_MIN, high=SIDE_MAX

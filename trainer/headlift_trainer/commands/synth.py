@@ -11,7 +11,7 @@ from headlift.errors import InvalidInputError, NotFoundError
 
 # Named here as well as in `synthetic.render.views` and `synthetic.source.seeds`, which take seconds to import; a test
 # holds them together.
-VIEWS = ("rig", "nersemble", "cafca", "idts")
+VIEWS = ("rig", "nersemble", "face", "cafca", "idts")
 SOURCES = ("auto", "makehuman", "ict", "procedural", "mixed")
 _PREVIEWED = 8  # heads of a preview where --count is not given
 

@@ -29,6 +29,7 @@ from headlift_trainer.synthetic.source.interface import HeadSource
 from headlift_trainer.synthetic.source.procedural import ProceduralSource
 from headlift_trainer.synthetic.source.seeds import source_of
 from headlift_trainer.synthetic.targets import (
+    Array,
     Correspondence,
     FanNormals,
     anchor_colors,
@@ -49,12 +50,16 @@ class TargetMaker:
         self._correspondence = correspondence
         self._normals = FanNormals(template)
 
+    def positions(self, vertices: Array, hair: Array) -> Array:
+        """Where the anchors [N, 3] lie on a head with these mesh vertices [V, 3] and hair points [M, 3], m."""
+        skin = self._correspondence.points(vertices.astype(np.float64))
+        return lift_onto_hair(skin, hair.astype(np.float64), self._template.neighbors.numpy())[0]
+
     def make(self, shards: list[Path], out: Path) -> None:
         """Write the targets of one geometry, whose appearances are `shards`, to `out` (atomically)."""
         with np.load(shards[0]) as shard:
-            vertices, hair = shard["vertices"].astype(np.float64), shard["hair_points"].astype(np.float64)
-        skin = self._correspondence.points(vertices)
-        lifted, _ = lift_onto_hair(skin, hair, self._template.neighbors.numpy())
+            vertices, hair = shard["vertices"], shard["hair_points"]
+        lifted = self.positions(vertices, hair)
         points = torch.from_numpy(lifted).float()
         normals = torch.from_numpy(self._normals(lifted)).float()
         colors, seen, covers = [], [], []

@@ -31,6 +31,7 @@ from headlift.model.mini.finish import fill_holes, match_monochrome
 from headlift.model.mini.guidance import ProjectedGuidance
 from headlift.model.mini.hair import hair_grain, hidden_hair_colors
 from headlift.model.mini.landmark_fit import HeadFit, LandmarkShape, fit_landmarks
+from headlift.model.mini.mesh_landmarks import MeshLandmarks, fit_with_mesh
 from headlift.model.mini.morphable import MorphableHead
 from headlift.model.mini.outline_fit import (
     STRIDE,
@@ -84,6 +85,7 @@ class MiniHead(nn.Module):
         self.register_buffer("hairy", hairy, persistent=False)
         self.register_buffer("is_face", regions <= Region.EAR, persistent=False)
         self.register_buffer("compatibility", region_compatibility(regions), persistent=False)
+        self.mesh: MeshLandmarks | None = None  # whoever loads a face mesh gives it; no part of the checkpoint
         self._register_derived()
         self.register_load_state_dict_post_hook(_follow_anchors)  # type: ignore[no-untyped-call]
 
@@ -157,11 +159,19 @@ class MiniHead(nn.Module):
         self, features: HeadNetFeatures, observation: Observation, camera: Cameras, fixed_camera: bool
     ) -> HeadFit:
         rank, std = self.config.geometry_rank, self.encoder.thumbnail_head.error
-        return fit_landmarks(
+        known = (
             features.landmarks, features.spread, self.landmark_shape(), pose_from_cameras(camera),
             observation.code[:, :rank], std[:rank], std[-POSE_DIM:],
-            errors=self.encoder.landmark_errors, fixed_camera=fixed_camera,
         )  # fmt: skip
+        errors = self.encoder.landmark_errors
+        alone = fit_landmarks(*known, errors=errors, fixed_camera=fixed_camera)
+        if self.mesh is None:
+            return alone
+        shape = self.mesh.statistics.shape(
+            self.decoder.anchors + self.morphable.mean_offsets, self.morphable.geometry_basis
+        )
+        pixels = observation.pixels
+        return fit_with_mesh(self.mesh, shape, pixels, alone, *known, errors=errors, fixed_camera=fixed_camera)
 
     def landmark_shape(self) -> LandmarkShape:
         """HeadNet's landmarks on the mean head, and how they vary."""

@@ -20,6 +20,8 @@ _NERSEMBLE_ROWS = (  # pitch, yaws: 16 cameras on a frontal arc
     (2.0, (-70.0, -42.0, -14.0, 14.0, 42.0, 70.0)),
     (-16.0, (-60.0, -30.0, 0.0, 30.0, 60.0)),
 )
+# yaw, pitch, roll: what a face mesh can see, a little uneven on purpose
+_FACE_DEG = ((0, 0, 4), (18, 10, -8), (-20, -8, 6), (38, -12, 0), (-36, 14, -5), (55, 4, 8), (-57, -2, 0))
 _CAFCA_ROWS = ((-18.0, 0.0), (8.0, 18.0), (36.0, 0.0))  # pitch, first yaw of ten cameras
 # HQ-Head's grid (ID-TS)
 IDTS_PITCH_DEG = (-10.0, 0.0, 10.0, 20.0, 30.0, 40.0)
@@ -130,6 +132,11 @@ def nersemble_views(size: int) -> list[View]:
     return [orbit_view(yaw, pitch, size) for pitch, yaws in _NERSEMBLE_ROWS for yaw in yaws]
 
 
+def face_views(size: int) -> list[View]:
+    """7 cameras that see the face: to 57 degrees of yaw, from above and below, some of them tilted."""
+    return [orbit_view(yaw, pitch, size, roll_deg=roll) for yaw, pitch, roll in _FACE_DEG]
+
+
 def cafca_views(size: int) -> list[View]:
     """30 cameras all around, as in Cafca: three rings of ten, the middle one turned by half a step."""
     return [orbit_view(first + 36 * k, pitch, size) for pitch, first in _CAFCA_ROWS for k in range(10)]
@@ -142,6 +149,7 @@ def idts_views(size: int) -> list[View]:
 
 _FIXED: dict[str, Callable[[int], list[View]]] = {
     "nersemble": nersemble_views,
+    "face": face_views,
     "cafca": cafca_views,
     "idts": idts_views,
 }
