@@ -67,5 +67,8 @@ setup() {
     grep -q "^$want " "$stamp" || : > "$stamp"
     echo "$want $extras" >> "$stamp"
   fi
+  # Small networks that heads are made better with. Where they cannot be fetched it says so in a line, and heads are
+  # made without them.
+  "$VENV/bin/headlift" models install >/dev/null || true
   "$VENV/bin/python" -m headlift.model.splat.build || say "The native rasteriser could not be built; the slow fallback is used."
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,14 @@ from headlift.model.perchead.config import PercHeadConfig
 from headlift.model.perchead.model import PercHead
 from headlift.model.sizes import named_config
 from headlift.model.template import Template
+from headlift.pretrained import installed
 
 # Real servers (tests/servers) for whoever needs one: they start when the first test asks.
 pytest_plugins = ["real_browser", "real_cluster", "real_ray", "real_redis", "real_s3", "real_server"]
+# Heads of the tests are made without pretrained models, whatever is installed here; who wants them says where they are.
+INSTALLED_MODELS = installed.DEFAULT_FOLDER
+installed.DEFAULT_FOLDER = Path(__file__).parent / "nothing-is-here"
+os.environ["HEADLIFT_MODELS_DIR"] = str(installed.DEFAULT_FOLDER)
 _SERVERS = Path(__file__).parent / "servers"
 
 

@@ -4,6 +4,8 @@ Digests hold where they were taken (processor, torch, instruction set of the ras
 fields are compared within a tolerance. After a change that is meant to change heads, run
 ``python tests/golden/test_served_chain.py`` and commit what it writes, with a word on why.
 
+Pretrained models are off: the record is of what Headlift makes with nothing but what it ships.
+
 Portraits: three heads of our own procedural generator: from the front, turned, and cut off at borders.
 """
 
@@ -78,7 +80,7 @@ def heads_of(backend: LocalBackend, tiny: LocalBackend) -> dict[str, Any]:
 
 
 def backend_of(weights: Path | None = None) -> LocalBackend:
-    return local_backend(Settings(weights=weights, device="cpu"))
+    return local_backend(Settings(weights=weights, device="cpu", models="off"))
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,17 @@ from headlift.backend.protocol import HeadRef, Network, PreprocessedPortrait, Re
 from headlift.errors import BackendUnavailableError, MissingWeightsError
 from headlift.media.pictures import RenderOptions, pack
 from headlift.model.cameras import orbit_camera
+from headlift.model.mini.model import MiniHead
 from headlift.model.refine import RefineSettings
+from headlift.model.sizes import HeadModel
 from headlift.model.splat.rasterize import Backend as Rasterizer
 from headlift.model.types import Cameras, Portrait
+from headlift.pretrained.catalogue import FACE_MESH, SELFIE
+from headlift.pretrained.installed import is_installed, load_selfie, models_folder
 from headlift.settings import Settings
 from headlift.stages.clock import Stopwatch
 from headlift.stages.preprocess import PictureLimits, Preprocess, PreprocessOptions, build_preprocess
+from headlift.stages.preprocess.detect.headnet import headnet_detector
 from headlift.stages.reconstruct import Reconstruct
 from headlift.stages.render import Render, render_pictures
 from headlift.stages.rpc import LocalHandlers, local_handlers, quality_message, reconstruct_message
@@ -149,7 +154,8 @@ def local_backend(settings: Settings, *, sharpens_renders: bool = True) -> Local
         torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision(settings.precision)
     device = device_of(settings.device)
-    loaded = load_model(*network_files(settings), device)
+    models = models_of(settings)
+    loaded = load_model(*network_files(settings), device, models)
     model, digest = loaded.model, loaded.weights_hash
     config = model.config
     limits = PictureLimits(
@@ -166,6 +172,9 @@ def local_backend(settings: Settings, *, sharpens_renders: bool = True) -> Local
         size=size,
         limits=limits,
         matting_weights=settings.matting_weights,
+        segment=load_selfie(models, device) if models is not None and is_installed(SELFIE, models) else None,
+        segment_digest=SELFIE.sha256,
+        models=_consulted(model, models, settings),
     )
     refine = RefineSettings(size=settings.refine_size, final_size=settings.refine_final_size)
     sharpen = Sharpen(model, device, cuda_graphs=settings.cuda_graphs)
@@ -190,7 +199,20 @@ def network_files(settings: Settings) -> tuple[Path, Path | None]:
 
 def network_hash(settings: Settings) -> str:
     """``Network.weights_hash`` of the network that settings name, without loading it. Raises as ``local_backend``."""
-    return model_hash(*network_files(settings))
+    return model_hash(*network_files(settings), models_of(settings))
+
+
+def models_of(settings: Settings) -> Path | None:
+    """The folder of pretrained models that heads are made with; None where the settings want none."""
+    return None if settings.models == "off" else models_folder(settings.models_dir)
+
+
+def _consulted(model: HeadModel, models: Path | None, settings: Settings) -> tuple[str, ...]:
+    """Names of the pretrained models that portraits are shown to."""
+    mesh = isinstance(model, MiniHead) and model.mesh is not None
+    segments = models is not None and is_installed(SELFIE, models) and headnet_detector(model) is not None
+    segments = segments and settings.preprocess != "classical" and settings.matting_weights is None
+    return (*([FACE_MESH.name] if mesh else []), *([SELFIE.name] if segments else []))
 
 
 def weights_path(settings: Settings) -> Path:

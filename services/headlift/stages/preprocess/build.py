@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from headlift.errors import IncompatibleWeightsError, MissingWeightsError
@@ -17,8 +20,12 @@ from headlift.stages.preprocess.detect.learned import HeadNetRefiner, HeadNetSea
 from headlift.stages.preprocess.interfaces import FaceDetector, Matter
 from headlift.stages.preprocess.matte.grabcut import GrabCutMatter
 from headlift.stages.preprocess.matte.headnet import HeadNetMatter
+from headlift.stages.preprocess.matte.selfie import SelfieMatter
 from headlift.stages.preprocess.read.decode import PictureLimits
 from headlift.stages.preprocess.stage import Preprocess
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
 
 _CLASSICAL, _LEARNED = "classical-3", "learned-3"  # raised when the same pieces begin to answer differently
 
@@ -40,6 +47,9 @@ def build_preprocess(
     size: int = 512,
     limits: PictureLimits | None = None,
     matting_weights: Path | None = None,
+    segment: Callable[[U8], F32] | None = None,
+    segment_digest: str = "",
+    models: tuple[str, ...] = (),
 ) -> BuiltPreprocess:
     """The stage that the settings ask for.
 
@@ -51,6 +61,9 @@ def build_preprocess(
         size: Side of the crop, pixels.
         limits: What a picture may cost.
         matting_weights: A TorchScript file of MODNet or Robust Video Matting, in HeadNet's and GrabCut's place.
+        segment: A segmentation of people, whose opacities take the place of HeadNet's in the matte.
+        segment_digest: Its name in what results are kept under.
+        models: Pretrained models that heads are made with, for the record of their quality.
 
     Raises:
         WeightsError: A file cannot be loaded, or ``mode`` is `learned` and the model has no trained HeadNet.
@@ -62,13 +75,16 @@ def build_preprocess(
             "use auto or classical, or another checkpoint."
         )
     matter: Matter = GrabCutMatter() if headnet is None else HeadNetMatter(headnet)
+    if segment is not None and headnet is not None:
+        matter = SelfieMatter(segment, otherwise=matter)
     if matting_weights is not None:
         matter = load_matting(matting_weights)
-    stage = Preprocess(_detector(headnet), matter, size=size, limits=limits)
+    stage = Preprocess(_detector(headnet), matter, size=size, limits=limits, models=models)
     parts = [
         _CLASSICAL if headnet is None else f"{_LEARNED} headnet={digest}",
         f"size={size}",
     ]
+    parts += [f"segment={segment_digest}"] if segment is not None and headnet is not None else []
     parts += [f"matting={_sha256(matting_weights)}"] if matting_weights is not None else []
     return BuiltPreprocess(stage, " ".join(parts))
 

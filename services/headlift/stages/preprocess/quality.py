@@ -85,6 +85,7 @@ def judge(
     picture_from_source: tuple[float, float] = (1.0, 1.0),
     decided: tuple[QualityReason, ...] = (),
     notes: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
 ) -> QualityReport:
     """Measure the chosen face and its crop.
 
@@ -97,6 +98,7 @@ def judge(
         picture_from_source: Factors (x, y) from source pixels to those of ``rgb``.
         decided: Reasons that arose before.
         notes: Passed through.
+        models: Passed through.
 
     Returns:
         The report, in source pixels.
@@ -137,6 +139,7 @@ def judge(
         score=math.prod(_FACTORS.get(reason, 1.0) for reason in reasons),
         reasons=reasons,
         notes=notes,
+        models=models,
     )
 
 

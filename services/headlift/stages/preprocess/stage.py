@@ -72,6 +72,7 @@ class Preprocess:
         matter: Separates the person from the background.
         size: Side of the crop, pixels.
         limits: What a picture may cost.
+        models: Pretrained models that heads are made with, for the record.
 
     Raises:
         ValueError: ``size`` is outside 64..2048.
@@ -84,6 +85,7 @@ class Preprocess:
         *,
         size: int = 512,
         limits: PictureLimits | None = None,
+        models: tuple[str, ...] = (),
     ) -> None:
         if not _SIDE_MIN <= size <= SIDE_MAX:
             raise ValueError(f"size is {size}; a crop has {_SIDE_MIN} to {SIDE_MAX} pixels a side.")
@@ -91,6 +93,7 @@ class Preprocess:
         self.matter = matter or GrabCutMatter()
         self.size = size
         self.limits = limits or PictureLimits()
+        self.models = models
 
     def __call__(self, data: bytes, options: PreprocessOptions | None = None) -> PreprocessResult:
         """Bytes of a picture file to a portrait.
@@ -133,6 +136,7 @@ class Preprocess:
                 picture_from_source=(sx, sy),
                 decided=tuple(decided),
                 notes=picture.notes,
+                models=self.models,
             )
         to_picture = np.array([[sx, 0.0, 0.0], [0.0, sy, 0.0]])
         height, width = picture.rgb.shape[:2]

@@ -25,7 +25,7 @@ F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 _FOREGROUND_SEED, _BACKGROUND_SEED = 0.9, 0.1  # HeadNet's opacities beyond which a pixel is a seed
-_SEED_MARGIN_M = 0.008  # m; nearer to HeadNet's border nothing is a seed
+SEED_MARGIN_M = 0.008  # m; nearer to HeadNet's border nothing is a seed
 _WINDOW_M = 0.40  # m across the portrait crop
 _CROP_SIDE = SIDE // 2  # pixels of HeadNet's matte
 
@@ -57,23 +57,34 @@ class HeadNetMatter:
         x0, y0, x1, y1 = (v * scale for v in face_box)
         prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
         rough = _on_picture(maps.alpha, onto_crop, size)
-        labels = _labelled(small, rough, _within(maps.alpha, onto_crop, size), prior, scale_of(onto_crop))
-        return soften(rgb, _solid(self._cut(small, labels), rough, prior))
-
-    def _cut(self, small: U8, labels: U8) -> Bool:
-        """Binary person on the working grid."""
-        cv2.setRNGSeed(0)
-        models = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's own layout of its colour models
-        cv2.grabCut(small, labels, (0, 0, 1, 1), *models, self.rounds, cv2.GC_INIT_WITH_MASK)
-        return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_)
+        reach = max(1, round(SEED_MARGIN_M / _WINDOW_M * _CROP_SIDE / scale_of(onto_crop)))
+        person = cut_from_seeds(small, rough, _within(maps.alpha, onto_crop, size), prior, reach, self.rounds)
+        return soften(rgb, person)
 
 
-def _labelled(small: U8, rough: F32, within: Bool, prior: Prior, crop_scale: float) -> U8:
+def cut_from_seeds(small: U8, rough: F32, within: Bool, prior: Prior, reach: int, rounds: int) -> Bool:
+    """The person in a small picture, cut by GrabCut from the seeds that a rough matte gives.
+
+    Args:
+        small: [h, w, 3].
+        rough: [h, w] 0..1.
+        within: [h, w] where ``rough`` says something.
+        prior: Where a person can be.
+        reach: Nearer to the border of ``rough`` nothing is a seed, pixels.
+        rounds: Of GrabCut.
+    """
+    labels = _labelled(small, rough, within, prior, reach)
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's own layout of its colour models
+    cv2.grabCut(small, labels, (0, 0, 1, 1), *models, rounds, cv2.GC_INIT_WITH_MASK)
+    return _solid(np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_), rough, prior)
+
+
+def _labelled(small: U8, rough: F32, within: Bool, prior: Prior, reach: int) -> U8:
     """GrabCut's seeds: where HeadNet and the shape of a person agree, and what one has and the other allows.
 
     To HeadNet black clothes are like the black that mattes leave, so below the chin it seeds no background.
     """
-    reach = max(1, round(_SEED_MARGIN_M / _WINDOW_M * _CROP_SIDE / crop_scale))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     person = within & (cv2.erode(rough, kernel) > _FOREGROUND_SEED)
     ground = within & (cv2.dilate(rough, kernel) < _BACKGROUND_SEED)
