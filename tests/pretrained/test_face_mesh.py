@@ -56,7 +56,7 @@ def test_the_network_sees_the_region_and_nothing_else() -> None:
     picture[..., 32:96, 32:96] = 1
     network = Answering(torch.zeros(POINTS, 2))
     FaceMesh(network)(picture, torch.tensor([[0.5, 0.5, 0.36, 0.3]]))  # type: ignore[arg-type]
-    assert float(network.crops[0].min()) == 1.0
+    assert float(network.crops[0].min()) > 0.999
 
 
 def test_a_second_round_looks_where_the_first_one_found_the_face() -> None:
