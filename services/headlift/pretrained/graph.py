@@ -1,7 +1,7 @@
 """A converted TensorFlow Lite graph in plain torch: batched, differentiable, with nothing but torch at run time.
 
-``headlift.pretrained.tflite`` makes the graph. Operators are those of MediaPipe's face mesh and selfie segmentation, its
-four custom ones included. Pictures come as [B, 3, H, W]; maps inside are channels first, and reshaping happens in
+``headlift.pretrained.tflite`` makes the graph. Operators are those of MediaPipe's face mesh and selfie segmentation,
+its four custom ones included. Pictures come as [B, 3, H, W]; maps inside are channels first, and reshaping happens in
 TensorFlow's order, channels last.
 
 Legend: B batch, n points.

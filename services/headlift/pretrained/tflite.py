@@ -1,8 +1,8 @@
 """TensorFlow Lite files without TensorFlow: what of their format MediaPipe's small models use, read into tensors.
 
-A `.tflite` file is a FlatBuffer of TensorFlow's `schema.fbs`; options of custom operators are FlexBuffers. Both are read
-here as far as needed, so that neither TensorFlow nor a flatbuffers package has to be there. ``convert`` is run once, when
-a model is installed; ``headlift.pretrained.graph`` runs what comes out.
+A `.tflite` file is a FlatBuffer of TensorFlow's `schema.fbs`; options of custom operators are FlexBuffers. Both are
+read here as far as needed, so that neither TensorFlow nor a flatbuffers package has to be there. ``convert`` is run
+once, when a model is installed; ``headlift.pretrained.graph`` runs what comes out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A face mesh beside HeadNet's landmarks: where its points lie on heads, how they err, and the fit to both.
 
-HeadNet was taught with rendered heads; a mesh network that was taught with photographs places points of the face twice
-as well on photographs (RULES.md). Its points follow the template's anchors about them, and their errors were measured on
+HeadNet was taught with rendered heads; a mesh network that was taught with photographs places points of the face
+better on photographs (RULES.md). Its points follow the template's anchors about them, and their errors were measured on
 rendered heads (``headlift_trainer.mesh_landmarks``). The network itself is given: this package knows no files.
 
 Legend: B portraits, P points of the mesh, M points that are used, L HeadNet's landmarks, A anchors, K code numbers.

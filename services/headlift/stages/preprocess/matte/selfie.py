@@ -1,7 +1,7 @@
 """The matte of heads from a segmentation network that saw photographs of people, in HeadNet's place.
 
-Selfie segmentation knows hair, clothes and shoulders of photographs better than HeadNet, which saw rendered heads alone,
-but its border is coarse: alone it is a ghost on buns and flattens dreadlocks. So it gives GrabCut's seeds.
+Selfie segmentation knows hair, clothes and shoulders of photographs better than HeadNet, which saw rendered heads
+alone, but its border is coarse: alone it is a ghost on buns and flattens dreadlocks. So it gives GrabCut's seeds.
 """
 
 from __future__ import annotations
