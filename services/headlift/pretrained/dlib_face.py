@@ -90,7 +90,8 @@ def _arrays(data: bytes) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
     """Every array of numbers in dlib's serialisation, in the file's order: version 2, four sizes, floats."""
     found, at = [], 0
     while (at := data.find(b"\x01\x02", at)) >= 0:
-        place, sizes = at + 2, []
+        place = at + 2
+        sizes: list[int] = []
         while len(sizes) < 4 and (read := _number(data, place)) is not None:
             sizes.append(read[0])
             place = read[1]

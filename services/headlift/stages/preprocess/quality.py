@@ -73,6 +73,7 @@ class QualityReport:
     score: float  # 0..1; 1 where there is nothing to complain about
     reasons: tuple[QualityReason, ...]
     notes: tuple[str, ...] = ()  # what decoding ignored or assumed, for people
+    models: tuple[str, ...] = ()  # pretrained models that were asked about the portrait
 
 
 def judge(
