@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,14 @@ class HeadFit:
     precision: Tensor  # [B, 6 + K, 6 + K] inverse covariance of turn (rad), shift (m; both in the camera) and code
 
 
+class Whitening(Protocol):
+    """How landmarks err together."""
+
+    def whiten(self, errors: Tensor) -> Tensor:
+        """Errors [B, 2 L, n], in units of their spreads, as independent ones of variance 1."""
+        ...
+
+
 class LandmarkErrors(nn.Module):
     """How HeadNet's landmarks err together, in units of their spreads. Until ``fill``: alike, and each for itself."""
 
@@ -58,6 +67,10 @@ class LandmarkErrors(nn.Module):
         self.whitening: Tensor  # its rows see independent errors of variance 1
         self.register_buffer("whitening", torch.eye(2 * landmarks) / _EFFECTIVE_SAMPLES**0.5)
         self.register_load_state_dict_pre_hook(_absent_in_older_files)  # type: ignore[no-untyped-call]
+
+    def whiten(self, errors: Tensor) -> Tensor:
+        """Errors [B, 2 L, n] as independent ones of variance 1."""
+        return self.whitening @ errors
 
     @torch.no_grad()
     def fill(self, errors: Tensor) -> None:
@@ -90,8 +103,10 @@ def fit_landmarks(
     std: Tensor,  # [K] standard error of the guess of the code
     pose_std: Tensor | None = None,  # [9] of the guess of the pose; None: it is only where the search begins
     *,
-    errors: LandmarkErrors | None = None,  # None: nothing is known of how they agree
+    errors: Whitening | None = None,  # None: nothing is known of how they agree
     fixed_camera: bool = False,
+    start: HeadFit | None = None,  # where the search begins; None: at the first guess
+    steps: int = _STEPS,
 ) -> HeadFit:
     """What agrees with both landmarks and first guess. With a fixed camera only the code moves."""
     count_pass("landmark_fit")
@@ -99,24 +114,27 @@ def fit_landmarks(
         errors = LandmarkErrors(landmarks.shape[1]).to(landmarks.device) if errors is None else errors
         matrix = cameras_from_pose(pose.float(), 1).viewmats
         rotation, translation = first_rotation, first_translation = matrix[:, :3, :3], matrix[:, :3, 3]
-        start, now = code.float(), code.float()
+        guess, now = code.float(), code.float()
+        if start is not None:
+            matrix, now = cameras_from_pose(start.pose, 1).viewmats, start.code
+            rotation, translation = matrix[:, :3, :3], matrix[:, :3, 3]
         sharpness = 1 / spread.float().clamp_min(_MIN_SPREAD)[..., None]  # [B, L, 1]
         prior = 1 / std.float().clamp_min(0.02).square()
         held = _camera_precision(pose_std, translation)
-        for step_number in range(_STEPS + 1):
+        for step_number in range(steps + 1):
             jacobian, residual = _linearised(landmarks.float(), shape, rotation, translation, now)
             jacobian, residual = sharpness[..., None] * jacobian, sharpness * residual  # in spreads
             robust = (1 + residual.square().sum(-1, keepdim=True) / _OUTLIER**2).rsqrt()  # [B, L, 1]
-            weighted = errors.whitening @ (robust[..., None] * jacobian).flatten(1, 2)  # [B, 2 L, 6 + K]
-            off = errors.whitening @ (robust * residual).flatten(1)[..., None]  # [B, 2 L, 1]
+            weighted = errors.whiten((robust[..., None] * jacobian).flatten(1, 2))  # [B, 2 L, 6 + K]
+            off = errors.whiten((robust * residual).flatten(1)[..., None])  # [B, 2 L, 1]
             precision = weighted.mT @ weighted + torch.diag_embed(torch.cat([held, prior.expand(len(held), -1)], 1))
             precision += _DAMPING * torch.diag_embed(precision.diagonal(dim1=1, dim2=2) + 1.0)
-            if step_number == _STEPS:
+            if step_number == steps:
                 break
             gradient = (weighted.mT @ off)[..., 0]
             gradient[:, :3] += held[:, :3] * _turn(first_rotation @ rotation.mT)
             gradient[:, 3:6] += held[:, 3:] * (first_translation - translation)
-            gradient[:, 6:] += prior * (start - now)
+            gradient[:, 6:] += prior * (guess - now)
             if fixed_camera:
                 now = now + torch.linalg.solve(precision[:, 6:, 6:], gradient[:, 6:])
                 continue

@@ -25,6 +25,7 @@ from headlift.model.passes import count_pass
 
 MIN_SCORE = 0.9  # below this confidence HeadNet alone is believed
 MAX_YAW_DEG = 70.0  # beyond it a mesh invents the hidden half of the face
+_STEPS = 4  # from the fit to HeadNet's landmarks on
 FORMAT = "headlift-mesh-landmarks-1"
 
 # Pictures [B, 3, S, S] and all P points where they should be, [B, P, 2] -> points [B, P, 2] and confidence [B].
@@ -97,17 +98,30 @@ def fit_with_mesh(
         if not len(rows):
             return alone
         statistics, used = mesh.statistics, mesh.statistics.used
-        joined = LandmarkErrors(landmarks.shape[1] + len(used)).to(landmarks.device)
-        joined.whitening.copy_(torch.block_diag(errors.whitening, statistics.whitening))
         both = fit_landmarks(
             torch.cat([landmarks[rows].float(), points[rows][:, used]], 1),
             torch.cat([spread[rows].float(), statistics.spread.expand(len(rows), -1)], 1),
             LandmarkShape(
                 torch.cat([shape.mean, mesh_shape.mean[used]]), torch.cat([shape.basis, mesh_shape.basis[:, used]], 1)
             ),
-            pose[rows], code[rows], std, pose_std, errors=joined, fixed_camera=fixed_camera,
+            pose[rows], code[rows], std, pose_std, errors=_Joined(errors, statistics.whitening),
+            fixed_camera=fixed_camera, steps=_STEPS,
+            start=HeadFit(alone.pose[rows], alone.code[rows], alone.precision[rows]),
         )  # fmt: skip
         return HeadFit(*(_put(a, rows, b) for a, b in zip(vars(alone).values(), vars(both).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """HeadNet's landmarks, then the mesh's points: the one's errors say nothing of the other's."""
+
+    landmarks: LandmarkErrors
+    mesh: Tensor  # [2 M, 2 M]
+
+    def whiten(self, errors: Tensor) -> Tensor:
+        """See ``Whitening``."""
+        split = errors.shape[1] - len(self.mesh)
+        return torch.cat([self.landmarks.whiten(errors[:, :split]), self.mesh @ errors[:, split:]], 1)
 
 
 def _put(values: Tensor, rows: Tensor, others: Tensor) -> Tensor:
