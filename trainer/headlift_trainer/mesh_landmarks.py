@@ -112,7 +112,8 @@ def triangulate(points: Tensor, viewmats: Tensor) -> Tensor:
     left = FOCAL * rows[:, None, :2, :3] - off * rows[:, None, 2:3, :3]
     right = off[..., 0] * rows[:, None, 2:3, 3] - FOCAL * rows[:, None, :2, 3]
     gram = torch.einsum("npki,npkj->pij", left, left)
-    return torch.linalg.solve(gram, torch.einsum("npki,npk->pi", left, right)).float()
+    points_3d: Tensor = torch.linalg.solve(gram, torch.einsum("npki,npk->pi", left, right)).float()
+    return points_3d
 
 
 def head_code(model: MiniHead, anchors: Tensor, face: Tensor) -> Tensor:
@@ -120,7 +121,8 @@ def head_code(model: MiniHead, anchors: Tensor, face: Tensor) -> Tensor:
     flat = model.morphable.geometry_basis[:, face].flatten(1)
     off = (anchors - model.decoder.anchors - model.morphable.mean_offsets)[face].flatten()
     ridge = _CODE_RIDGE * flat.shape[1] * flat.square().mean() * torch.eye(len(flat))
-    return torch.linalg.solve(flat @ flat.T + ridge, flat @ off)
+    code: Tensor = torch.linalg.solve(flat @ flat.T + ridge, flat @ off)
+    return code
 
 
 @torch.no_grad()
