@@ -138,14 +138,14 @@ def load_rig(path: Path, template: Template) -> Rig:
         CorruptWeightsError: It is no rig, or another template's.
     """
     if not path.is_file():
-        raise MissingWeightsError(f"The rig {path.name} is missing; make it with headlift_trainer.template.rig.")
+        raise MissingWeightsError(f"The rig {path.name} is missing; make it with headlift_trainer.synthetic.rig.")
     try:
         with safe_open(path, "pt") as file:
             made_for = (file.metadata() or {}).get("template", "")
             if made_for != template.sha256:
                 raise CorruptWeightsError(
                     f"{path.name} was made for the template {made_for[:12]!r}, these heads stand on "
-                    f"{template.sha256[:12]!r}; make a rig for it with headlift_trainer.template.rig."
+                    f"{template.sha256[:12]!r}; make a rig for it with headlift_trainer.synthetic.rig."
                 )
             return _read({name: file.get_tensor(name) for name in file.keys()}, template)  # noqa: SIM118
     except (SafetensorError, lzma.LZMAError, ValueError, KeyError) as error:

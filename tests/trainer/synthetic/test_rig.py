@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headlift.model.drive.rig import EXPRESSIONS, STORED
-from headlift_trainer.template.rig import eyeballs_sunk, lips_parted, made_symmetric, quantized, similarity
+from headlift_trainer.synthetic.rig import eyeballs_sunk, lips_parted, made_symmetric, quantized, similarity
 
 JAW = EXPRESSIONS.index("jawOpen")
 

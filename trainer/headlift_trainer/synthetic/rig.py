@@ -1,4 +1,4 @@
-"""Makes the rig of a checkpoint's template: `python -m headlift_trainer.template.rig --assets DIR --out FILE`.
+"""Makes the rig of a checkpoint's template: `python -m headlift_trainer.synthetic.rig --assets DIR --out FILE`.
 
 ICT-FaceKit's 53 expressions (MIT) lie on the generator's mesh; the generator's correspondence says where each anchor of
 the template lies on it. Carried over, they are made symmetric, anchors between the lips are given to one lip, and edges
