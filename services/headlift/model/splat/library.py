@@ -116,7 +116,7 @@ def _commands(compiler: str, folder: Path) -> Iterator[tuple[list[str], str]]:
     for i, flags in enumerate(_kernel_flags()):
         output = str(folder / f"kernels{i}.o")
         yield [compiler, *COMMON_FLAGS, *flags, "-w", "-c", kernels, "-o", output], output
-    for name in ("frame", "refine", "sharpen", "splat"):
+    for name in ("deform", "frame", "refine", "sharpen", "splat"):
         output = str(folder / f"{name}.o")
         yield [compiler, *COMMON_FLAGS, "-c", str(SOURCE_DIR / f"{name}.cpp"), "-o", output], output
 

@@ -5,6 +5,7 @@ Legend: N base vertices (19,158 in MakeHuman's mesh), V scene vertices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -114,14 +115,53 @@ def sample_head(seed: int, assets: HeadAssets) -> HeadMesh:
     frame = topology.frame(shape)
     add_expression(shape, person, makehuman)
     body = Body.of(topology, frame.apply(shape))
-    garment = sample_garment(rng, body)
-    hair = sample_hair(rng, person, body, shape, frame, makehuman, assets.atlas, garment.parts)
-    hat = sample_hat(rng, person, body)
-    hair = under_hat(hair, hat, assets.atlas, rng)
-    beard = sample_beard(rng, person, body)
-    worn_things = sample_accessories(rng, person, body)
+    return _assembled(seed, assets, person, frame, (shape, body), (shape, body), lambda part: rng)
+
+
+def perform_head(
+    seed: int, assets: HeadAssets, pose: Callable[[Floats], None], gaze_deg: tuple[float, float]
+) -> HeadMesh:
+    """One head, another face: what is worn is drawn on the neutral body, every part from a stream of its own.
+
+    It is the person of `sample_head`, with hair, clothes and brows of its own that are the same in every pose.
+
+    Args:
+        seed: Whose head.
+        assets: What heads are made from.
+        pose: Moves the base vertices [N, 3] dm out of the neutral face, in place.
+        gaze_deg: Yaw and pitch of both eyes.
+    """
+    rng = np.random.default_rng(seed)
+    makehuman, topology = assets.makehuman, assets.topology
+    person = replace(sample_person(rng, makehuman), expression={}, expression_name="performed", gaze_deg=gaze_deg)
+    shape = neutral_shape(person, makehuman, rng)
+    frame = topology.frame(shape)
+    neutral = shape.copy(), Body.of(topology, frame.apply(shape))
+    pose(shape)
+    posed = shape, Body.of(topology, frame.apply(shape))
+    return _assembled(seed, assets, person, frame, posed, neutral, lambda part: np.random.default_rng([seed, 1 + part]))
+
+
+def _assembled(
+    seed: int,
+    assets: HeadAssets,
+    person: Person,
+    frame: Frame,
+    face: tuple[Floats, Body],
+    worn_on: tuple[Floats, Body],
+    stream: Callable[[int], np.random.Generator],
+) -> HeadMesh:
+    """All parts of a head: on `face` what moves with it, on `worn_on` what is worn; part i draws from stream i."""
+    makehuman, topology = assets.makehuman, assets.topology
+    (shape, body), (dressed_shape, dressed) = face, worn_on
+    garment = sample_garment(stream(0), dressed)
+    hair = sample_hair(stream(1), person, dressed, dressed_shape, frame, makehuman, assets.atlas, garment.parts)
+    hat = sample_hat(stream(2), person, dressed)
+    hair = under_hat(hair, hat, assets.atlas, stream(3))
+    beard = sample_beard(stream(4), person, body)
+    worn_things = sample_accessories(stream(5), person, dressed)
     skin = _skin(body, garment.cover, hair, beard.stubble)
-    parts = [skin.compact(), *garment.parts, *_organs(rng, person, shape, frame, makehuman, body.vertices)]
+    parts = [skin.compact(), *garment.parts, *_organs(stream(6), person, shape, frame, makehuman, body.vertices)]
     grown = (*beard.parts, *hair.parts)
     parts.extend((*grown, *hat.parts, *worn_things.parts))
     worn = {part.name: texture for part, texture in zip(grown, (*beard.textures, *hair.textures), strict=True)}
@@ -131,7 +171,7 @@ def sample_head(seed: int, assets: HeadAssets) -> HeadMesh:
     rows = np.array([assets.atlas.row(name) for name in textures], np.int32)
     scene.bake(rows, assets.atlas.texels)
     return HeadMesh(
-        seed, person, scene, body.vertices, hair, beard, garment, tuple(textures), _flush(topology, rng),
+        seed, person, scene, body.vertices, hair, beard, garment, tuple(textures), _flush(topology, stream(7)),
         np.unique(skin.triangles).astype(np.int32), strands, hat, worn_things,
     )  # fmt: skip
 

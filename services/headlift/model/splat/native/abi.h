@@ -103,6 +103,23 @@ struct HlPictureError {
 };
 HL_EXPORT int32_t hl_picture_error(const HlPictureError*, int32_t threads, double* loss);
 
+// One head and how it moves (model/drive): `count` rows of `total` Gaussians, planar arrays over the rows.
+struct HlDeformation {
+  int64_t count, total;
+  int32_t shapes, turns;  // weights that are not 0; whether the head turns
+  const int32_t* used;    // [shapes] places in the basis
+  const float *weights, *basis;  // [shapes]; [52, 3, count]
+  const int64_t* rows;           // [count]
+  const int32_t* neighbors;      // [8, count]
+  const float *slopes, *tangents, *axes;  // [2, 8, count], [2, 3, count], [3, 3, count]
+  const float *means, *quats, *scales;    // [total, .] at rest
+  const uint8_t* turning;                 // [total], row of the table
+  const float* turn_table;                // [256, 7] quaternion, shift
+  float* displacements;                   // [3, count], working memory
+  float *out_means, *out_quats, *out_scales;
+};
+HL_EXPORT int32_t hl_deform(const HlDeformation*, int32_t threads);
+
 // Name of instruction set `isa` (0 is the portable one), or null where this processor or build has no such one.
 HL_EXPORT const char* hl_splat_isa(int32_t isa);
 }

@@ -139,6 +139,22 @@ def test_a_head_has_all_that_a_source_promises(source: IctSource) -> None:
     assert len(head.base_vertices) == len(source.base_mesh().vertices)
 
 
+def test_a_head_performs_in_the_same_hair_and_clothes(source: IctSource) -> None:
+    head = source.head(3)
+    open_code = np.zeros(53, np.float32)
+    open_code[EXPRESSIONS.index("jawOpen")] = 0.7
+    rest, jaw = head.perform(np.zeros(53, np.float32)), head.perform(open_code)
+    worn = {"hair_style", "beard", "garment", "neckline", "hat", "glasses", "earrings", "necklace"}
+    assert {k: rest.attributes()[k] for k in worn} == {k: jaw.attributes()[k] for k in worn}
+    assert np.array_equal(rest.hair_points, jaw.hair_points)
+    moved = jaw.base_vertices - rest.base_vertices
+    expected = 0.7 * source.shapes.expression[EXPRESSIONS.index("jawOpen")]
+    far = np.abs(expected).max(1) > 0.5 * np.abs(expected).max()
+    assert far.any()
+    assert np.array_equal(jaw.expression_code, open_code)
+    assert np.linalg.norm(moved[far], axis=1).min() > 0
+
+
 def test_a_missing_kit_is_named(asset_folder: Path) -> None:
     with pytest.raises(NotFoundError, match=r"ict_light\.npz"):
         IctModel(asset_folder)

@@ -108,6 +108,13 @@ class IctMakeHuman(MakeHumanAssets):
                 change = self._shapes.change(race, sex, age)
                 vertices += np.float32(_ICT_SHARE * weight) * self._per_metre * change
 
+    def perform(self, vertices: Floats, code: Floats) -> None:
+        """Move the vertices [N, 3] dm by ICT's blendshapes with these weights [53], in place."""
+        for i in np.flatnonzero(code):
+            vertices += np.float32(code[i]) * self._per_metre * self._shapes.expression[i]
+        self._clear_eyeballs(vertices)
+        self._clear_lips(vertices)
+
     def _perform(self, vertices: Floats, name: str, weight: float) -> None:
         unit = name.rsplit("/", 1)[1]
         shapes = shapes_of(unit)
@@ -145,6 +152,8 @@ class IctMakeHuman(MakeHumanAssets):
 
 class IctHeadAssets(HeadAssets):
     """What heads are made from, around one ICT head; regions and textures are MakeHuman's."""
+
+    makehuman: IctMakeHuman
 
     def __init__(self, shared: HeadAssets, makehuman: IctMakeHuman) -> None:
         self.makehuman = makehuman

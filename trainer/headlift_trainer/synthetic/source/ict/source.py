@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from headlift_trainer.synthetic.arrays import Floats
 from headlift_trainer.synthetic.render.scene import Scene
 from headlift_trainer.synthetic.source.appearance import Appearance, dress
 from headlift_trainer.synthetic.source.expressions import expression_code
-from headlift_trainer.synthetic.source.head import HeadAssets, HeadMesh, sample_head
+from headlift_trainer.synthetic.source.head import HeadAssets, HeadMesh, perform_head, sample_head
 from headlift_trainer.synthetic.source.ict.assets import IctHeadAssets, IctMakeHuman, draw_coefficients
 from headlift_trainer.synthetic.source.ict.shapes import IctShapes
 from headlift_trainer.synthetic.source.interface import BaseMesh
@@ -26,6 +26,7 @@ class IctHead:
     assets: IctHeadAssets
     shapes: IctShapes
     coefficients: Floats  # [MODES] of the identity
+    performed: Floats | None = None  # [53] 0..1, where it was asked to perform
 
     @property
     def seed(self) -> int:
@@ -55,7 +56,7 @@ class IctHead:
     @property
     def expression_code(self) -> Floats:
         """[53] 0..1, ICT's own blendshape weights."""
-        return expression_code(self.mesh.person.expression)
+        return expression_code(self.mesh.person.expression) if self.performed is None else self.performed
 
     @property
     def landmarks(self) -> Floats:
@@ -68,6 +69,17 @@ class IctHead:
             "source": "ict",
             "ict_identity": [round(float(value), 3) for value in self.coefficients],
         }
+
+    def perform(self, code: Floats, gaze_deg: tuple[float, float] = (0.0, 0.0)) -> IctHead:
+        """This head with another expression: hair, clothes and what else is worn are the same in all performances.
+
+        Args:
+            code: [53] 0..1, ICT's own blendshape weights in the order of EXPRESSIONS; 0 is the neutral face.
+            gaze_deg: Yaw and pitch of both eyes.
+        """
+        code = np.asarray(code, np.float32)
+        mesh = perform_head(self.seed, self.assets, lambda shape: self.assets.makehuman.perform(shape, code), gaze_deg)
+        return replace(self, mesh=mesh, performed=code)
 
     def dress(self, rng: np.random.Generator) -> Appearance:
         """A new appearance and light."""
