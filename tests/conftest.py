@@ -59,6 +59,12 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Non
 
 
 @pytest.fixture(scope="session")
+def installed_models() -> Path:
+    """Where this machine's pretrained models are, if any were installed."""
+    return INSTALLED_MODELS
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the size ``tiny`` with random weights: everything that mini has, in milliseconds."""
     return tiny_weights(tmp_path_factory.mktemp("weights"))

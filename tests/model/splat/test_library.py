@@ -30,11 +30,13 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiler that takes a moment and writes a line into this file for each call; the only one on PATH."""
     tools, calls = tmp_path / "tools", tmp_path / "calls"
     tools.mkdir()
-    (tools / "g++").write_text(
-        f"#!{sys.executable}\nimport sys, time\ntime.sleep(0.3)\n"
+    (tmp_path / "compile.py").write_text(
+        "import sys, time\ntime.sleep(0.3)\n"
         "open(sys.argv[sys.argv.index('-o') + 1], 'w').write('built')\n"
         f"open({str(calls)!r}, 'a').write(' '.join(sys.argv) + chr(10))\n"
     )
+    # By a shell: the first line of a script cannot name an interpreter in a folder with a space.
+    (tools / "g++").write_text(f"#!/bin/sh\nexec '{sys.executable}' '{tmp_path}/compile.py' \"$@\"\n")
     (tools / "g++").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
     return calls
@@ -127,7 +129,7 @@ def test_a_compiler_that_fails_is_reported_and_leaves_nothing(sources: Path, mon
     tools = sources.parent / "tools"
     tools.mkdir()
     compiler = tools / "g++"
-    compiler.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('fatal error: this compiler knows no C++20')\n")
+    compiler.write_text("#!/bin/sh\necho 'fatal error: this compiler knows no C++20' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(BackendUnavailableError, match="knows no"):

@@ -1,12 +1,14 @@
-"""eval avatars, eval renders: the paper's protocols on real data, and any other method's renders."""
+"""eval avatars, renders, portraits: the paper's protocols, any other method's renders, photographs without truth."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from headlift.commands.session import Subparsers, add_command, progress_bar, say
+from headlift.errors import InvalidInputError
 from headlift_trainer.commands.eval_options import (
     add_network,
     add_networks,
@@ -16,6 +18,7 @@ from headlift_trainer.commands.eval_options import (
     load_networks,
     named_path,
     write_report,
+    write_text,
 )
 
 
@@ -31,6 +34,16 @@ def register_real(kinds: Subparsers) -> None:
     )
     add_networks(renders)
     add_outputs(renders)
+    photographs = add_command(
+        kinds,
+        "portraits",
+        "judge heads of photographs by likeness, mesh, detail and colours; no truth needed",
+        portraits,
+    )
+    photographs.add_argument("folder", type=Path, metavar="DIR", help="pictures, one person each")
+    photographs.add_argument("--refine-steps", type=int, default=100, metavar="N", help="default: 100")
+    add_network(photographs)
+    add_outputs(photographs)
 
 
 def _register_avatars(kinds: Subparsers) -> None:
@@ -111,4 +124,39 @@ def compare(args: argparse.Namespace) -> int:
     lines += [f"{name}: resized {', '.join(names)}" for name, names in result.resized.items() if names]
     write_report(args, "Headlift: renders against the truth", results, printed, lines)
     finish(args, results, printed, lines)
+    return 0
+
+
+def portraits(args: argparse.Namespace) -> int:
+    """``headlift eval portraits``."""
+    from headlift.settings import Settings
+    from headlift_trainer.evaluation.portraits import PortraitEvaluation, portrait_files, summary
+    from headlift_trainer.evaluation.report import Report
+    from headlift_trainer.evaluation.tables import Column, Row, Table
+
+    if args.refine_steps < 0:
+        raise InvalidInputError(f"--refine-steps is {args.refine_steps}; it must be >= 0.", field="refine_steps")
+    files = portrait_files(args.folder)
+    own = {"weights": args.weights, "backbone_weights": args.backbone}
+    settings = replace(Settings.from_env(), **{name: value for name, value in own.items() if value is not None})
+    run, results = PortraitEvaluation(settings, args.refine_steps), []
+    with progress_bar(args, len(files), "photographs", "head") as bar:
+        for file in files:
+            results.append(run(file))
+            bar.update()
+    found = summary(results)
+    rows = [
+        Row(m.name, (*m.likeness.values(), m.mesh_error_percent, m.lite0, m.detail["front"], m.hair_delta_e, m.quality))
+        for m in (r.metrics for r in results)
+        if m is not None
+    ]
+    titles = ("input", "front", "±20°", "±40°", "±60°", "mesh, %", "Lite0", "detail", "hair ΔE", "quality")
+    table = Table("Portraits", tuple(Column(title, title=title) for title in titles), tuple(rows), first="Photograph")
+    notes = [f"{name}: refused, {reason}" for name, reason in found["refusals"].items()]
+    if args.report:
+        sheets = [r.sheet for r in results if r.sheet is not None]
+        about = [f"{len(rows)} heads; likeness is 1 - the distance of dlib's descriptors, the same person is above .4."]
+        page = Report("Headlift: heads of photographs", about, found, tables=[table], sheets=sheets, notes=notes)
+        write_text(args.report, page.html())
+    finish(args, found | {"heads": [asdict(r.metrics) for r in results if r.metrics is not None]}, [table], notes)
     return 0
