@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headlift.model.mini.hair import hair_contrast, hair_grain
+from headlift.model.mini.hair import at_height_and_side, hair_contrast, hair_grain, height_and_side
 from headlift.model.mini.parsing_groups import ParsingGroup
 from headlift.model.types import HEAD_CENTER
 
@@ -53,6 +53,22 @@ def test_there_is_no_seam_where_the_circle_closes():
     ring = 0.1 * torch.stack([torch.cos(turn), torch.sin(turn) * 0.39, torch.sin(turn) * 0.92], -1)
     grain = hair_grain(ring + torch.tensor(HEAD_CENTER), torch.ones(81, 1))[:, 0]
     assert grain.diff().abs().max() < 0.35 * (grain.max() - grain.min()).clamp_min(1.0)
+
+
+def test_hidden_hair_follows_what_is_seen_at_its_height_and_on_its_side_first():
+    """The left half's front is redder than expected above and bluer below; nothing of it is seen under the chin."""
+    front = torch.stack([torch.full((400,), 0.05), torch.linspace(-0.05, 0.15, 400), torch.full((400,), 0.05)], 1)
+    anchors = torch.cat([front, front * torch.tensor([1.0, 1.0, -1.0]), front * torch.tensor([-1.0, 1.0, -1.0])])
+    below = torch.tensor([[0.05, -0.28, -0.05]])
+    places, rows = height_and_side(torch.cat([anchors, below])), torch.arange(400)
+    seen = torch.zeros(1, 400, 3)
+    seen[0, :, 0], seen[0, :, 2] = (front[:, 1] > 0.05) * 0.2, (front[:, 1] <= 0.05) * 0.2
+    found = at_height_and_side(seen, torch.ones(1, 400, 1), places, rows)[0]
+    same, other = found[400:800], found[800:1200]
+    assert same[-1, 0] > 0.15 > 0.02 > same[-1, 2].abs()
+    assert same[0, 2] > 0.15 > 0.02 > same[0, 0].abs()
+    assert 0 < other[-1, 0] < same[-1, 0]
+    assert float(found[-1].abs().max()) < 1e-6
 
 
 def striped(contrast, period=4, side=96):

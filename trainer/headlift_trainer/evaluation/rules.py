@@ -114,6 +114,7 @@ VARIANTS: dict[str, Variant] = {
     "largest area": constants(model, _MAX_AREA=1e9),
     "hidden hair": constants(hair, _TRUST=0.0),
     "hidden hair half trusted": constants(hair, _TRUST=1.0),
+    "hair by height": constants(hair, _EVIDENCE=1e9),
     "share of hair": constants(hair, _SHARE_PRIOR=1e-9),
     "strands": configured(hair_grain=0.0),
     "no holes": configured(min_disc_overlap=0.0),

@@ -24,6 +24,10 @@ _CROWN = (0.0, 0.92, -0.39)  # direction from the head's centre
 _STRANDS = 18, 3  # cells of noise a radian round the crown, and along the strand; a second layer is twice as fine
 _SHARE_PRIOR = 0.003  # of the picture that must be hair before its colour is half believed
 _TRUST = 0.7  # how far hidden hair follows seen hair; all the way costs .2 dB at the back, where light differs
+_LOW_M, _HIGH_M, _HEIGHT_M = -0.3, 0.2, 0.025  # heights at which hair is compared, and how far each reaches
+_SIDE_M = 0.06  # width of the middle, where hair is of both sides
+_MIRRORED = 0.3  # what the other side says, of what this side does
+_EVIDENCE = 5.0  # mean anchors of hair that must be seen at a height before they are half believed
 _WINDOW = 9  # parsing cells, about three centimetres: coarser than this is light, not strands
 
 
@@ -100,6 +104,7 @@ def hidden_hair_colors(
     hairy: Tensor,  # [N, 1] 1 where the template wears hair
     cover: Tensor,  # [B, N, 1] how far this head's hair covers each
     grain: Tensor,  # [N, 1] hair_grain
+    places: Tensor,  # [N, 2 K] height_and_side
     grain_strength: float,  # of its strands, over those that are seen
 ) -> Tensor:
     """Colours [B, N, 3] with hidden hair in the tone and with the strands of the hair that is seen.
@@ -111,10 +116,38 @@ def hidden_hair_colors(
     mean = ((hidden * colors[:, rows].detach()).sum(1) / hidden.sum(1).clamp_min(1e-6))[:, None]
     color, share = hair_color(image.pixels, image.parsing)
     tint = (_TRUST * share / (share + _SHARE_PRIOR))[:, None] * (color[:, None] - mean)
+    # Ombre and streaks: what the one tone does not explain is explained by the hair at the same height and side.
+    seen = sample.weight * (hairy * cover)[:, rows] * area
+    tint = tint + _TRUST * at_height_and_side(sample.color - colors[:, rows].detach() - tint, seen, places, rows)
     # Where long hair hangs over neck and shoulders they have the hair's colour, whatever theirs would be.
     colors = torch.lerp(colors, mean, cover * (1 - hairy)) + tint * cover
     strands = grain_strength * hair_contrast(image.pixels, image.parsing)
     return colors + strands[:, None] * grain * cover
+
+
+def height_and_side(anchors: Tensor) -> Tensor:
+    """How near anchors [N, 3] m are to each of K heights, on the head's left and on its right: [N, 2 K], 0..1."""
+    heights = torch.arange(_LOW_M, _HIGH_M, _HEIGHT_M, dtype=anchors.dtype, device=anchors.device)
+    near = torch.exp(-((anchors[:, 1:2] - heights) / _HEIGHT_M).square() / 2)
+    left = (0.5 + anchors[:, :1] / _SIDE_M).clamp(0, 1)
+    return torch.cat([near * left, near * (1 - left)], 1)
+
+
+def at_height_and_side(difference: Tensor, weight: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    """What is seen of some anchors, for all of them: the mean at the same height, on the same side before the other.
+
+    Args:
+        difference: [B, m, 3] of colours, seen against expected. weight: [B, m, 1] how far each is seen.
+        places: [N, 2 K] height_and_side. rows: [m] which anchors were looked at.
+
+    Returns:
+        [B, N, 3], 0 where nothing is seen at that height.
+    """
+    known = places[rows].T  # [2 K, m]
+    sums = known @ torch.cat([difference * weight, weight], -1)
+    sums = sums + _MIRRORED * sums.roll(sums.shape[1] // 2, 1)
+    found = places @ sums
+    return found[..., :3] / (found[..., 3:] + _EVIDENCE)
 
 
 def _noise(around: Tensor, along: Tensor, octave: int) -> Tensor:

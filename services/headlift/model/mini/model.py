@@ -29,7 +29,7 @@ from headlift.model.mini.config import MiniConfig
 from headlift.model.mini.encoder import HeadNetFeatures, MiniEncoder
 from headlift.model.mini.finish import fill_holes, match_monochrome
 from headlift.model.mini.guidance import ProjectedGuidance
-from headlift.model.mini.hair import hair_grain, hidden_hair_colors
+from headlift.model.mini.hair import hair_grain, height_and_side, hidden_hair_colors
 from headlift.model.mini.landmark_fit import HeadFit, LandmarkShape, fit_landmarks
 from headlift.model.mini.mesh_landmarks import MeshLandmarks, fit_with_mesh
 from headlift.model.mini.morphable import MorphableHead
@@ -257,7 +257,7 @@ class MiniHead(nn.Module):
             cover = self.morphable.hair_cover(code).repeat_interleave(decoder.config.gaussians_per_patch, -1)
             colors = hidden_hair_colors(
                 self.morphable.colors(code), image, sample, rows, area, self.hairy, cover[..., None], self.hair_grain,
-                config.hair_grain,
+                height_and_side(decoder.anchors), config.hair_grain,
             )  # fmt: skip
             return code, colors.clamp(0, 1)
 
