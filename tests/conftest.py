@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
         if any(_of_a_server(fixture) for same_name in found for fixture in same_name):
             item.add_marker("server")
+    # Playwright's event loop stays in this thread until the session ends, and asyncio tests cannot run beside it.
+    items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(tryfirst=True)
