@@ -108,7 +108,7 @@ def test_stores_queues_memory_and_build_are_there(lived):
     now = lived["busy"]
     assert now.total("blob_written_bytes_total", tier="durable") > 10_000
     assert now.total("cache_reads_total", tier="durable", outcome="hit") > 0
-    assert {"creating", "editing", "rendering", "storing"} == set(now.values("queue_capacity", "pool"))
+    assert {"baking", "creating", "editing", "rendering", "storing"} == set(now.values("queue_capacity", "pool"))
     assert now.total("queue_wait_seconds_count", pool="creating") == 2
     assert now.samples["process_resident_memory_bytes"][frozenset()] > 1e7
     assert now.labels("build_info")[0]["config"] == "tiny"
