@@ -38,6 +38,9 @@ def test_between_frames_weights_are_linear() -> None:
         '{"names": ["a"], "frames": [{"weights": [], "time": 0}]}',
         '{"names": ["a"], "frames": [{"weights": [0], "time": 1}, {"weights": [0], "time": 1}]}',
         '{"names": ["a"], "frames": [{"weights": [0], "time": NaN}]}',
+        '{"names": ["a"], "frames": [{"weights": [NaN], "time": 0}]}',
+        '{"names": ["a"], "frames": [{"weights": [1e999], "time": 0}]}',
+        '{"names": ["a"], "frames": [{"weights": [1' + 400 * "0" + '], "time": 0}]}',
     ],
 )
 def test_what_is_no_animation_is_refused(text: str) -> None:

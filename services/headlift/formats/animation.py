@@ -54,10 +54,10 @@ def read_animation(data: bytes) -> AnimationTrack:
         read = json.loads(data)
         names = tuple(str(name) for name in read["names"])
         frames = tuple(
-            AnimationFrame(float(frame["time"]), tuple(min(1.0, max(0.0, float(w))) for w in frame["weights"]))
+            AnimationFrame(float(frame["time"]), tuple(_clamped(float(w)) for w in frame["weights"]))
             for frame in read["frames"]
         )
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise FormatError(
             'An animation is JSON of the form {"names": [...], "frames": [{"weights": [...], "time": seconds}]}.'
         ) from error
@@ -71,6 +71,11 @@ def read_animation(data: bytes) -> AnimationTrack:
         if not all(math.isfinite(weight) for weight in frame.weights):
             raise FormatError(f"Frame {i} holds a weight that is not finite.")
     return AnimationTrack(names, frames)
+
+
+def _clamped(weight: float) -> float:
+    """0..1; what is not finite stays, and is refused by name."""
+    return min(1.0, max(0.0, weight)) if math.isfinite(weight) else weight
 
 
 def write_animation(animation: AnimationTrack) -> bytes:

@@ -7,6 +7,7 @@ leaves it is finite and in range.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,18 @@ class Cloud:
             colors=self.colors,
             frame=frame,
         )
+
+
+def joined(parts: Sequence[Cloud], frame: Frame) -> Cloud:
+    """All Gaussians of at least one cloud, one after another, said to be in ``frame``."""
+    return Cloud(
+        means=np.concatenate([part.means for part in parts]),
+        quats=np.concatenate([part.quats for part in parts]),
+        scales=np.concatenate([part.scales for part in parts]),
+        opacities=np.concatenate([part.opacities for part in parts]),
+        colors=np.concatenate([part.colors for part in parts]),
+        frame=frame,
+    )
 
 
 def from_gaussians(gaussians: Gaussians) -> Cloud:

@@ -30,6 +30,7 @@ from headlift.formats.cloud import (
     check_count,
     colors_from_sh,
     exp_scales,
+    joined,
     sh_from_colors,
     unit_quats,
 )
@@ -168,14 +169,7 @@ def decode(data: bytes, *, frame: Frame | None = None, max_gaussians: int = MAX_
         placed(_read_primitive(document, attributes, space), matrix, "a node of the GLB")
         for matrix, attributes, space in primitives
     ]
-    cloud = Cloud(
-        means=np.concatenate([part.means for part in parts]),
-        quats=np.concatenate([part.quats for part in parts]),
-        scales=np.concatenate([part.scales for part in parts]),
-        opacities=np.concatenate([part.opacities for part in parts]),
-        colors=np.concatenate([part.colors for part in parts]),
-        frame=used,
-    )
+    cloud = joined(parts, used)
     asset = document.root.get("asset")
     generator = asset.get("generator") if isinstance(asset, dict) else None
     degree = max(_sh_degree(attributes) for _, attributes, _ in primitives)

@@ -34,6 +34,7 @@ from headlift.formats.cloud import (
     Metadata,
     check_count,
     colors_from_sh,
+    joined,
     sh_from_colors,
     unit_quats,
 )
@@ -156,14 +157,7 @@ def _assembled(arrays: dict[str, Any], frame: Frame | None, max_gaussians: int) 
         )
         for i in range(count)
     ]
-    cloud = Cloud(
-        means=np.concatenate([part.means for part in parts]),
-        quats=np.concatenate([part.quats for part in parts]),
-        scales=np.concatenate([part.scales for part in parts]),
-        opacities=np.concatenate([part.opacities for part in parts]),
-        colors=np.concatenate([part.colors for part in parts]),
-        frame=used,
-    )
+    cloud = joined(parts, used)
     generator = str(arrays["documentation"]).partition(":")[0][:200]
     return cloud, Metadata("usdz", "1", total, used, generator, int(arrays["degree"]))
 
@@ -175,9 +169,8 @@ def _contiguous(values: Any) -> Any:
 def _package(name: str, layer: bytes) -> bytes:
     """A zip archive of one stored file, whose bytes begin at a multiple of 64."""
     info = zipfile.ZipInfo(name, _EPOCH)
-    padding = (
-        -(30 + len(name) + 4) % _ALIGNMENT
-    )  # a local header is 30 bytes and the name, an extra field 4 and its own
+    # A local header is 30 bytes and the name, an extra field 4 bytes and its own.
+    padding = -(30 + len(name) + 4) % _ALIGNMENT
     info.extra = _PADDING_ID.to_bytes(2, "little") + padding.to_bytes(2, "little") + bytes(padding)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:

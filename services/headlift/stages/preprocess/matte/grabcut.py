@@ -48,12 +48,7 @@ class GrabCutMatter:
 
     def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
         """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
-        height, width = rgb.shape[:2]
-        scale = min(1.0, self.working_side / max(height, width))
-        size = max(8, round(width * scale)), max(8, round(height * scale))
-        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-        x0, y0, x1, y1 = (v * scale for v in face_box)
-        prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
+        small, _, prior = working_picture(rgb, face_box, self.working_side)
         person = _one_piece(self._cut(small, prior), prior)
         return soften(rgb, person)
 
@@ -69,6 +64,16 @@ class GrabCutMatter:
         models = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's own layout of its colour models
         cv2.grabCut(small, labels, (0, 0, 1, 1), *models, self.rounds, cv2.GC_INIT_WITH_MASK)
         return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.bool_)
+
+
+def working_picture(rgb: U8, face_box: tuple[float, float, float, float], working_side: int) -> tuple[U8, float, Prior]:
+    """A picture at most ``working_side`` pixels long, its face's width in its pixels, and where a person can be."""
+    height, width = rgb.shape[:2]
+    scale = min(1.0, working_side / max(height, width))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    x0, y0, x1, y1 = (v * scale for v in face_box)
+    return small, x1 - x0, prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
 
 
 def prior_of(shape: tuple[int, int], center: tuple[float, float], side: float) -> Prior:

@@ -17,7 +17,7 @@ from headlift.stages.preprocess.detect.headnet import ACCEPT, SIDE, HeadNetDetec
 from headlift.stages.preprocess.geometry.crop import crop_from_face
 from headlift.stages.preprocess.geometry.resample import compose, invert, scale_of, warp
 from headlift.stages.preprocess.interfaces import Face, HeadMaps
-from headlift.stages.preprocess.matte.grabcut import GrabCutMatter, Prior, key_plain_background, prior_of, soften
+from headlift.stages.preprocess.matte.grabcut import GrabCutMatter, Prior, key_plain_background, soften, working_picture
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -47,15 +47,11 @@ class HeadNetMatter:
             if detection.score < ACCEPT:  # without a detection its matte is worth nothing
                 return self.classical.matte(rgb, face_box)
             maps = HeadMaps(frame, detection.alpha)
-        height, width = rgb.shape[:2]
-        scale = min(1.0, self.working_side / max(height, width))
-        size = max(8, round(width * scale)), max(8, round(height * scale))
-        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small, _, prior = working_picture(rgb, face_box, self.working_side)
+        size = small.shape[1], small.shape[0]
         onto_crop = np.diag([len(maps.alpha)] * 2) @ compose(
-            maps.frame, np.diag([width / size[0], height / size[1], 1.0])[:2]
+            maps.frame, np.diag([rgb.shape[1] / size[0], rgb.shape[0] / size[1], 1.0])[:2]
         )
-        x0, y0, x1, y1 = (v * scale for v in face_box)
-        prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
         rough = _on_picture(maps.alpha, onto_crop, size)
         reach = max(1, round(SEED_MARGIN_M / _WINDOW_M * _CROP_SIDE / scale_of(onto_crop)))
         person = cut_from_seeds(small, rough, _within(maps.alpha, onto_crop, size), prior, reach, self.rounds)

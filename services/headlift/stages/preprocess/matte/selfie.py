@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from headlift.stages.preprocess.geometry.crop import BOX_SIDE
 from headlift.stages.preprocess.interfaces import HeadMaps, Matter
-from headlift.stages.preprocess.matte.grabcut import prior_of, soften
+from headlift.stages.preprocess.matte.grabcut import soften, working_picture
 from headlift.stages.preprocess.matte.headnet import SEED_MARGIN_M, cut_from_seeds
 
 U8 = npt.NDArray[np.uint8]
@@ -35,16 +35,12 @@ class SelfieMatter:
 
     def matte(self, rgb: U8, face_box: tuple[float, float, float, float], maps: HeadMaps | None = None) -> F32:
         """Opacity [h, w] 0..1 of the person whose face is in ``face_box``; see ``Matter.matte``."""
-        height, width = rgb.shape[:2]
-        scale = min(1.0, self.working_side / max(height, width))
-        size = max(8, round(width * scale)), max(8, round(height * scale))
-        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-        x0, y0, x1, y1 = (v * scale for v in face_box)
-        prior = prior_of(small.shape[:2], ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0)
+        small, face_width, prior = working_picture(rgb, face_box, self.working_side)
+        size = small.shape[1], small.shape[0]
         rough = np.asarray(cv2.resize(self.segment(rgb), size, interpolation=cv2.INTER_LINEAR), np.float32)
         face = prior.foreground & ~prior.body
         if not face.any() or float(rough[face].mean()) < _MIN_FACE:
             return self.otherwise.matte(rgb, face_box, maps)
-        reach = max(1, round(SEED_MARGIN_M / BOX_SIDE * (x1 - x0)))
+        reach = max(1, round(SEED_MARGIN_M / BOX_SIDE * face_width))
         person = cut_from_seeds(small, rough, np.ones(rough.shape, np.bool_), prior, reach, self.rounds)
         return soften(rgb, person)
