@@ -42,6 +42,13 @@ def no_telemetry() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def machine_places() -> dict[str, str]:
+    """Settings by field name that are each machine's own matter, where its environment has them: images say in theirs
+    where pretrained models lie, and who configures replicas does not know."""
+    name = f"{PREFIX}MODELS_DIR"
+    return {"models_dir": os.environ[name]} if name in os.environ else {}
+
+
 @contextmanager
 def local_ray_environment() -> Iterator[None]:
     """Environment of a Ray that this process starts for itself, as long as the block; Ray's processes inherit it.

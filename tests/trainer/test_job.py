@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402 -- after the check that Ray is there
 
-from headlift_trainer.job import Workers, run_job  # noqa: E402
+from headlift_trainer.job import Workers, run_job, worker_environment  # noqa: E402
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 
@@ -93,7 +93,7 @@ def cluster(monkeypatch):
     no_telemetry()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env=worker_environment())
     yield cluster
     ray.shutdown()
     cluster.shutdown()

@@ -42,7 +42,8 @@ def test_the_newest_viewpoint_is_answered(visit):
         while not seen or seen[-1] < 30:
             data = socket.recv(30)
             if isinstance(data, str):  # a view that a busy machine could not take in time is refused; ask again
-                assert json.loads(data)["error"]["code"] == "DEADLINE_EXCEEDED"
+                error = json.loads(data)["error"]
+                assert error["code"] == "DEADLINE_EXCEEDED", error
                 socket.send(_look(30))
                 continue
             seen.append(struct.unpack("<I", data[:4])[0])

@@ -7,6 +7,8 @@ workers as there is room for between the least and the most, and each goes on fr
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,7 +90,7 @@ def run_job(
         )
     if not ray.is_initialized():
         no_telemetry()
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, runtime_env=worker_environment())
     settings = settings or Settings.from_env()
     place = out if isinstance(out, str) else str(out.absolute())
     if not resume:
@@ -107,6 +109,12 @@ def run_job(
         result = trainer.fit().return_value
     assert isinstance(result, RunResult), "the first worker returns what the run came to"
     return result
+
+
+def worker_environment() -> dict[str, str]:
+    """Ray's runtime environment of workers: it gives the interpreter's path to a shell as it is (2.60)."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _scaling(workers: Workers) -> Any:

@@ -44,7 +44,7 @@ from headlift.serving.deployments import APP, TOPOLOGIES, AppConfig, options_of,
 from headlift.serving.local_ray import local_ray, refused, stay_on_loopback, warn_if_open
 from headlift.serving.ray_metrics import RayMetrics
 from headlift.serving.telemetry import trace_replica
-from headlift.settings import PREFIX, Settings, no_telemetry
+from headlift.settings import Settings, machine_places, no_telemetry
 from headlift.stages.stop_token import StopToken
 from headlift.telemetry.metrics import metrics
 from headlift.telemetry.tracing import inject
@@ -71,8 +71,7 @@ class Replica(StageReplica):
 
     def __init__(self, stages: Sequence[str], settings: Mapping[str, Any], threads: int) -> None:
         """See StageReplica; ``settings`` are by field name."""
-        # Where pretrained models lie is the machine's own matter: images say it in their environment.
-        settings = {"models_dir": os.environ.get(f"{PREFIX}MODELS_DIR"), **settings}
+        settings = {**machine_places(), **settings}
         chosen = Settings.from_mapping(settings)
         if not chosen.threads:
             # Ray gives a fraction of a core one thread; what no file bounds may use all there are.
